@@ -1,0 +1,41 @@
+# The two commands of a new user: `make demo` and `make test`. Each needs Python 3.11 and make only.
+PYTHON ?= python3.11
+BIN = .venv/bin
+READY = .venv/ready-dev
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test test-slow lint format wheel clean
+
+demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
+	$(BIN)/python examples/digits.py
+
+test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
+	$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term --cov-fail-under=98
+
+test-slow: $(READY)  ## What takes longer than `make test` may
+	$(BIN)/python -m pytest -m slow
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(READY)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv dist build
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/ready-%: pyproject.toml | .venv/bin/python
+	@echo "Installing tf_leaky[$*] into .venv (about a minute)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@

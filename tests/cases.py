@@ -1,0 +1,129 @@
+"""The tables of cases. The files of laws run over them and never name one."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky import LeakyReLU, leaky_relu
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+# How far a result of a few roundings may be from the exact one, relative to its size.
+TOLERANCE = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-6, "float64": 1e-15}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Function:
+    """A use of `leaky_relu` on an x of shape (4, 5, 3)."""
+
+    name: str
+    alpha: object  # a number, or an array for a tensor
+    positive: bool = False
+    shape: tuple = (4, 5, 3)
+
+    @property
+    def trained(self):
+        return isinstance(self.alpha, np.ndarray)
+
+    def __call__(self, x, alpha=None):
+        if self.trained:
+            return leaky_relu(x, alpha, positive_alpha=self.positive)
+        return leaky_relu(x, self.alpha)
+
+    def __str__(self):
+        return self.name
+
+
+def _per_channel(*slopes):
+    return np.array(slopes)
+
+
+FIXED = (
+    Function("fixed", 0.1),
+    Function("fixed zero", 0.0),
+    Function("fixed above one", 1.5),
+    Function("fixed negative", -0.5),
+    Function("fixed integer", 2),
+    Function("fixed exact in float32", 0.25),
+)
+TRAINED = (
+    Function("one slope", np.array(0.3)),
+    Function("one slope, negative", np.array(-0.7)),
+    Function("one slope, zero", np.array(0.0)),
+    Function("one slope, positive", np.array(0.3), positive=True),
+    Function("one slope above one, positive", np.array(1.7), positive=True),
+    Function("per channel", _per_channel(0.2, -0.4, 1.5)),
+    Function("per channel, positive", _per_channel(0.2, 0.001, 1.5), positive=True),
+    Function("per row, positive", np.linspace(0.1, 0.9, 5).reshape(5, 1), positive=True),
+    Function("per element", np.linspace(-1, 1, 15).reshape(5, 3)),
+    Function("per element, positive", np.linspace(0.1, 1.1, 15).reshape(5, 3), positive=True),
+    Function("of x's shape, positive", np.linspace(0.1, 1.1, 60).reshape(4, 5, 3), positive=True),
+    Function("of a scalar", np.array(0.3), shape=()),
+    Function("of an empty tensor, positive", np.array(0.3), positive=True, shape=(0, 3)),
+)
+FUNCTIONS = FIXED + TRAINED
+
+
+def sample(case, rng, dtype="float64"):
+    """An x with zeros of both signs in it, as exact numbers of `dtype`, and an upstream."""
+    x = rng.normal(size=case.shape)
+    if x.size > 2:
+        x.ravel()[:2] = (0.0, -0.0)
+    upstream = rng.normal(size=case.shape)
+    return tuple(tf.cast(tf.constant(v), dtype) for v in (x, upstream))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A `LeakyReLU` with the shape of an input, without the batch, that it is used on."""
+
+    name: str
+    arguments: dict
+    input_shape: tuple
+    alpha_shape: tuple | None  # None where the slope is a number
+
+    def make(self, **kwargs):
+        return LeakyReLU(**self.arguments, **kwargs)
+
+    @property
+    def trained(self):
+        return self.arguments.get("trainable_alpha", False)
+
+    @property
+    def positive(self):
+        return self.trained and self.arguments.get("alpha_constraint", "") != None  # noqa: E711
+
+    def __str__(self):
+        return self.name
+
+
+_TRAINED = {"alpha": 0.25, "trainable_alpha": True}
+LAYERS = (
+    Layer("fixed", {"alpha": 0.1}, (6,), None),
+    Layer("zero", {"alpha": 0.0}, (6,), None),
+    Layer("above one", {"alpha": 1.5}, (6,), None),
+    Layer("negative", {"alpha": -0.5}, (6,), None),
+    Layer("fixed per channel", {"alpha": [0.1, -0.2, 1.5], "axis": -1}, (5, 3), (3,)),
+    Layer("one slope", _TRAINED, (6,), ()),
+    Layer("per channel, 2-D", {**_TRAINED, "axis": -1}, (6,), (6,)),
+    Layer("per channel, image", {**_TRAINED, "axis": -1}, (5, 4, 3), (3,)),
+    Layer("per channel, channels first", {**_TRAINED, "axis": 1}, (3, 5, 4), (3,)),
+    Layer("per row and channel", {**_TRAINED, "axis": (-1, 1)}, (5, 4, 3), (5, 3)),
+    Layer("per element", {**_TRAINED, "axis": (1, 2, 3)}, (5, 4, 3), (5, 4, 3)),
+    Layer(
+        "unconstrained",
+        {"alpha": -0.3, "trainable_alpha": True, "alpha_constraint": None},
+        (6,),
+        (),
+    ),
+    Layer(
+        "unconstrained per channel",
+        {"alpha": [0.5, 0.0, -0.5], "trainable_alpha": True, "alpha_constraint": None, "axis": -1},
+        (5, 3),
+        (3,),
+    ),
+)
+
+
+def names(case):
+    return case.name.replace(" ", "-").replace(",", "")

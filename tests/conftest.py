@@ -1,0 +1,26 @@
+"""Shared set-up: seeds, and which Keras the run is for."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+KERAS_3 = os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tf.keras.utils.set_random_seed(20260101)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def pytest_report_header():
+    keras = "Keras 3" if KERAS_3 else "tf_keras"
+    return f"tensorflow {tf.__version__}, under {keras}"

@@ -1,0 +1,332 @@
+"""The derivatives of `leaky_relu`, held against closed forms, finite differences and plain code."""
+
+import cases
+import modes
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from tf_leaky import leaky_relu
+
+each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
+each_trained = pytest.mark.parametrize("case", cases.TRAINED, ids=cases.names)
+each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
+each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
+
+
+def as_float64(tensor):
+    return tf.cast(tensor, tf.float64).numpy()
+
+
+def gradients(case, mode, x, alpha, upstream):
+    def run(x, alpha, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch([x, alpha])
+            y = case(x, alpha)
+        return tape.gradient(y, [x, alpha] if case.trained else [x], upstream)
+
+    return mode(run)(x, alpha, upstream)
+
+
+@each_case
+@each_mode
+@each_dtype
+def test_gradient_is_the_closed_form(case, mode, dtype, rng):
+    x, upstream = cases.sample(case, rng, dtype)
+    alpha = tf.constant(case.alpha, tf.float64 if dtype == "float64" else tf.float32)
+    dx, *dalpha = gradients(case, mode, x, alpha, upstream)
+    exact = [as_float64(x), as_float64(alpha), as_float64(upstream)]
+    tolerance = cases.TOLERANCE[dtype]
+    assert dx.dtype == x.dtype
+    np.testing.assert_allclose(as_float64(dx), oracle.dx(*exact), rtol=tolerance, atol=0)
+    if case.trained:
+        assert dalpha[0].dtype == alpha.dtype
+        assert dalpha[0].shape == alpha.shape
+        terms = np.abs(exact[0] * exact[2]).sum()  # cancellation makes sums less exact than terms
+        np.testing.assert_allclose(
+            as_float64(dalpha[0]), oracle.dalpha(*exact), rtol=0, atol=4 * tolerance * terms
+        )
+
+
+@each_trained
+def test_gradient_agrees_with_finite_differences(case, rng):
+    if case.shape == (0, 3):
+        pytest.skip("nothing to differ")
+    x, weights = cases.sample(case, rng)
+    x = tf.where(tf.abs(x) < 1e-2, tf.constant(0.5, tf.float64), x)  # off the kink
+    alpha = tf.constant(case.alpha, tf.float64)
+    theory, numeric = tf.test.compute_gradient(
+        lambda x, alpha: weights * case(x, alpha) ** 3, [x, alpha], delta=1e-5
+    )
+    for exact, close in zip(theory, numeric, strict=True):
+        np.testing.assert_allclose(exact, close, atol=1e-6, rtol=1e-6)
+
+
+def plain(x, alpha):
+    """The same value by plain operations; TensorFlow differentiates each of them."""
+    return tf.where(x > 0, x, alpha * x)
+
+
+def cubic(function, weights):
+    """A loss with second and third derivatives, so that none of the terms is hidden."""
+    return lambda x, alpha: tf.reduce_sum(weights * function(x, alpha) ** 3)
+
+
+def reverse(loss):
+    def run(x, alpha):
+        with tf.GradientTape() as tape:
+            tape.watch([x, alpha])
+            value = loss(x, alpha)
+        return tape.gradient(value, [x, alpha])
+
+    return run
+
+
+def reverse_over(derivative):
+    """Differentiates the sum of squares of some derivatives."""
+
+    def run(x, alpha):
+        with tf.GradientTape() as tape:
+            tape.watch([x, alpha])
+            total = tf.add_n([tf.reduce_sum(part**2) for part in derivative(x, alpha)])
+        return tape.gradient(total, [x, alpha])
+
+    return run
+
+
+def forward(loss, wrt="both"):
+    """The directional derivative of a loss, or of a list of tensors, by forward mode."""
+
+    def run(x, alpha):
+        directions = {"x": [(x, 0.7 + x**2)], "alpha": [(alpha, 1.3 + alpha)]}
+        directions["both"] = directions["x"] + directions["alpha"]
+        primals, tangents = zip(*directions[wrt], strict=True)
+        with tf.autodiff.ForwardAccumulator(primals, tangents) as accumulator:
+            values = tf.nest.flatten(loss(x, alpha))
+        return [accumulator.jvp(value) for value in values]
+
+    return run
+
+
+def jacobians(loss):
+    """The second derivatives, one by one: the Jacobians of the gradient."""
+
+    def run(x, alpha):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, alpha])
+            parts = reverse(loss)(x, alpha)
+        return [tape.jacobian(part, at) for part in parts for at in (x, alpha)]
+
+    return run
+
+
+DERIVATIVES = {
+    "reverse": reverse,
+    "reverse over reverse": lambda loss: reverse_over(reverse(loss)),
+    "third order": lambda loss: reverse_over(reverse_over(reverse(loss))),
+    "jacobians of the gradient": jacobians,
+    "forward in x": lambda loss: forward(loss, "x"),
+    "forward in alpha": lambda loss: forward(loss, "alpha"),
+    "forward in both": lambda loss: forward(loss),
+    "forward over reverse": lambda loss: forward(reverse(loss)),
+    "reverse over forward": lambda loss: reverse_over(forward(loss)),
+}
+SECOND_ORDER = [case for case in cases.TRAINED if case.name in (
+    "one slope",
+    "one slope, positive",
+    "per channel",
+    "per channel, positive",
+    "per element, positive",
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SECOND_ORDER, ids=cases.names)
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+@each_mode
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_of_every_kind(case, derivative, mode, dtype, rng):
+    x = tf.constant(rng.normal(size=(2, 5, 3)), dtype)
+    weights = tf.constant(rng.normal(size=(2, 5, 3)), dtype)
+    alpha = tf.constant(case.alpha, dtype)
+    differentiate = DERIVATIVES[derivative]
+    ours = mode(differentiate(cubic(case, weights)))(x, alpha)
+    exact = differentiate(cubic(plain, tf.cast(weights, tf.float64)))(
+        tf.cast(x, tf.float64), tf.constant(case.alpha, tf.float64)
+    )
+    tolerance = 1e-11 if dtype == "float64" else 1e-3
+    for mine, theirs in zip(tf.nest.flatten(ours), tf.nest.flatten(exact), strict=True):
+        scale = float(tf.reduce_max(tf.abs(theirs)))
+        np.testing.assert_allclose(as_float64(mine), theirs, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("alpha", [0.3, -0.3])
+@each_mode
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_of_every_kind_with_a_fixed_slope(alpha, mode, dtype, rng):
+    x = tf.constant(rng.normal(size=(2, 3)), dtype)
+    weights = tf.constant(rng.normal(size=(2, 3)), dtype)
+    direction = 0.7 + x**2
+
+    def every_kind(function):
+        def loss(x):
+            return tf.reduce_sum(weights * function(x) ** 3)
+
+        def run(x):
+            with tf.GradientTape(persistent=True) as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    value = loss(x)
+                gradient = inner.gradient(value, x)
+            with tf.autodiff.ForwardAccumulator(x, direction) as accumulator:
+                value = loss(x)
+            return gradient, outer.jacobian(gradient, x), accumulator.jvp(value)
+
+        return run
+
+    ours = mode(every_kind(lambda x: leaky_relu(x, alpha)))(x)
+    exact = every_kind(lambda x: plain(x, tf.constant(alpha, dtype)))(x)
+    for mine, theirs in zip(ours, exact, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+@each_case
+@each_mode
+def test_jacobian_of_the_value(case, mode, rng):
+    if case.shape == (0, 3):
+        pytest.skip("the Jacobian of nothing")
+    x, _ = cases.sample(case, rng)
+    alpha = tf.constant(case.alpha, tf.float64)
+
+    def jacobian(function):
+        def run(x, alpha):
+            with tf.GradientTape() as tape:
+                tape.watch([x, alpha])
+                y = function(x, alpha)
+            return tape.jacobian(y, [x, alpha] if case.trained else [x])
+
+        return run
+
+    ours = mode(jacobian(case))(x, alpha)
+    for mine, theirs in zip(ours, jacobian(plain)(x, alpha), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-14)
+
+
+@each_dtype
+@each_mode
+@pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.25, 1.5])
+@pytest.mark.parametrize("kind", ["number", "tensor", "positive tensor"])
+def test_slope_at_zero_and_nan_is_alpha(dtype, mode, alpha, kind):
+    if kind == "positive tensor" and alpha <= 0:
+        return  # held by test_broken_promise_of_a_positive_alpha_gives_nan
+    x = tf.cast(tf.constant([0.0, -0.0, np.nan]), dtype)
+
+    def run(x, alpha):
+        slope = float(alpha_number) if kind == "number" else alpha
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = leaky_relu(x, slope, positive_alpha=kind == "positive tensor")
+        return tape.gradient(y, x)
+
+    alpha_number = alpha
+    dx = as_float64(mode(run)(x, tf.cast(tf.constant(alpha), dtype)))
+    np.testing.assert_array_equal(dx, [alpha] * 3)
+
+
+@each_mode
+@pytest.mark.parametrize("positive", [False, True])
+def test_nan_reaches_the_gradient_of_the_slope(mode, positive):
+    case = cases.Function("", np.array(0.5), positive)
+    x = tf.constant([1.0, np.nan, -1.0])
+    dx, dalpha = gradients(case, mode, x, tf.constant(0.5), tf.ones(3))
+    np.testing.assert_array_equal(dx, [1.0, 0.5, 0.5])
+    assert np.isnan(dalpha)
+
+
+@each_mode
+@pytest.mark.parametrize("positive", [False, True])
+def test_infinity_stays_out_of_the_slope_where_x_is_positive(mode, positive):
+    case = cases.Function("", np.array(0.5), positive)
+    x = tf.constant([np.inf, -2.0])
+    dx, dalpha = gradients(case, mode, x, tf.constant(0.5), tf.constant([3.0, 5.0]))
+    np.testing.assert_array_equal(dx, [3.0, 2.5])
+    assert dalpha == -10.0
+
+
+@each_mode
+@pytest.mark.parametrize("alpha", [0.0, -0.0, -0.5, np.nan])
+@pytest.mark.parametrize("sharing", ["one slope", "per channel"])
+def test_broken_promise_of_a_positive_alpha_gives_nan(mode, alpha, sharing):
+    x = tf.constant([[-2.0, -2.0], [2.0, 2.0], [0.0, 0.0]])
+    slopes = np.array(alpha) if sharing == "one slope" else np.array([alpha, 0.5])
+    case = cases.Function("", slopes, positive=True)
+    slopes = tf.constant(slopes, tf.float32)
+    dx, dalpha = gradients(case, mode, x, slopes, tf.ones_like(x))
+    broken = np.isnan(dx.numpy())
+    if sharing == "one slope":
+        assert broken.all()
+        assert np.isnan(dalpha)
+    else:  # the slopes that keep the promise are right all the same
+        np.testing.assert_array_equal(broken, [[True, False]] * 3)
+        np.testing.assert_array_equal(dx[:, 1], [0.5, 1.0, 0.5])
+        np.testing.assert_array_equal(dalpha, [np.nan, -2.0])
+
+
+@each_mode
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("alpha_dtype", ["float32", "same"])
+@pytest.mark.parametrize("positive", [False, True])
+def test_slope_gradient_is_summed_in_float32(mode, dtype, alpha_dtype, positive):
+    """Each of 4096 terms is -4: a float16 sum stops at -8192, where the truth is -16384."""
+    x = -2 * tf.ones([4096], dtype)
+    alpha_dtype = dtype if alpha_dtype == "same" else alpha_dtype
+    case = cases.Function("", np.array(0.5), positive)
+    alpha = tf.constant(0.5, alpha_dtype)
+    _, dalpha = gradients(case, mode, x, alpha, 2 * tf.ones([4096], dtype))
+    assert dalpha.dtype == alpha.dtype
+    assert float(dalpha) == -16384
+
+
+def test_keras_prelu_sums_its_slope_in_float16():
+    """The fact behind the float32 sums. If this fails, the README's row about it is out of date."""
+    layer = tf.keras.layers.PReLU(shared_axes=[1], dtype="mixed_float16")
+    x = -tf.ones([1, 1 << 16], tf.float16)
+    with tf.GradientTape() as tape:
+        y = layer(x)
+    dalpha = tape.gradient(y, layer.trainable_variables, 16 * tf.ones_like(y))[0]
+    assert abs(float(tf.squeeze(dalpha)) + (1 << 20)) > 1000
+
+
+@pytest.mark.parametrize(
+    ("dtype", "alpha", "size", "worst"),
+    [
+        ("float16", 1e-1, 1e-3, 5e-4),
+        ("float16", 1e-3, 1e-1, 6e-4),
+        ("float16", 1e-3, 1e-2, 6e-3),
+        ("float16", 1e-3, 1e-3, 6e-2),
+        ("bfloat16", 1e-3, 1e-4, 4e-3),
+        ("float32", 1e-3, 1e-4, 1e-7),
+    ],
+)
+def test_rounding_of_the_recovered_input_is_as_the_readme_says(dtype, alpha, size, worst):
+    """With positive_alpha each term is y / alpha, and carries the rounding of y."""
+    x = tf.cast(-size * tf.linspace(0.5, 1.0, 1000), dtype)
+    slopes = tf.fill(x.shape, alpha)  # a slope for each element, so that its gradient is one term
+    with tf.GradientTape() as tape:
+        tape.watch(slopes)
+        y = leaky_relu(x, slopes, positive_alpha=True)
+    terms = as_float64(tape.gradient(y, slopes))
+    error = np.abs(terms / as_float64(x) - 1).max()
+    assert worst / 3 < error < worst
+
+
+def test_unused_gradient_of_alpha_is_none_for_a_number():
+    alpha = tf.constant(0.5)
+    x = tf.constant([-1.0])
+    with tf.GradientTape() as tape:
+        tape.watch([x, alpha])
+        y = leaky_relu(x, 0.5)
+    dx, dalpha = tape.gradient(y, [x, alpha])
+    assert float(dx[0]) == 0.5
+    assert dalpha is None

@@ -1,0 +1,165 @@
+"""What `leaky_relu` returns."""
+
+import cases
+import modes
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from tf_leaky import leaky_relu
+
+each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
+each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
+each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
+
+
+def as_float64(tensor):
+    return tf.cast(tensor, tf.float64).numpy()
+
+
+@each_case
+@each_mode
+@each_dtype
+def test_value_is_the_formula(case, mode, dtype, rng):
+    x, _ = cases.sample(case, rng, dtype)
+    # A number is taken in x's dtype, a tensor in its own.
+    alpha = tf.constant(case.alpha, tf.float64)
+    y = mode(case)(x, alpha)
+    assert y.dtype == x.dtype
+    assert y.shape == x.shape
+    exact = oracle.value(as_float64(x), case.alpha)
+    np.testing.assert_allclose(as_float64(y), exact, rtol=cases.TOLERANCE[dtype], atol=0)
+
+
+@pytest.mark.parametrize("x_dtype", cases.DTYPES)
+@pytest.mark.parametrize("alpha_dtype", cases.DTYPES)
+def test_value_has_the_dtype_of_x_and_one_rounding(x_dtype, alpha_dtype):
+    x = tf.cast(tf.constant([-3.14159, 2.0, -1e-3]), x_dtype)
+    alpha = tf.cast(tf.constant(0.3), alpha_dtype)
+    y = leaky_relu(x, alpha)
+    assert y.dtype == x.dtype
+    exact = tf.constant(oracle.value(as_float64(x), as_float64(alpha)))
+    if x_dtype in ("float16", "bfloat16") and "float64" not in (x_dtype, alpha_dtype):
+        exact = tf.cast(exact, tf.float32)  # products are made in float32
+    np.testing.assert_array_equal(as_float64(y), as_float64(tf.cast(exact, x_dtype)))
+
+
+@each_mode
+@each_dtype
+@pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.1, 1.0, 1.5])
+@pytest.mark.parametrize("kind", ["number", "tensor", "positive tensor"])
+def test_value_at_the_edges(mode, dtype, alpha, kind):
+    x = tf.cast(tf.constant([0.0, -0.0, np.nan, np.inf, -np.inf]), dtype)
+    slope = alpha if kind == "number" else tf.cast(tf.constant(alpha), dtype)
+    positive = kind == "positive tensor"
+    y = as_float64(mode(lambda x: leaky_relu(x, slope, positive_alpha=positive))(x))
+    with np.errstate(invalid="ignore"):
+        expected = oracle.value(as_float64(x), alpha)
+    np.testing.assert_array_equal(y, expected)
+
+
+@each_mode
+def test_sign_of_zero_is_that_of_alpha_times_zero(mode):
+    y = mode(lambda x: leaky_relu(x, 0.1))(tf.constant([0.0, -0.0]))
+    np.testing.assert_array_equal(np.signbit(y.numpy()), [False, True])
+
+
+def test_fixed_slope_in_float64_is_exact():
+    x = tf.constant([-1.0, -3.3], tf.float64)
+    np.testing.assert_array_equal(leaky_relu(x, 0.1).numpy(), 0.1 * x.numpy())
+
+
+def test_fused_kernel_in_float64_rounds_alpha_to_float32():
+    """The fact behind the float64 branch of `_fixed`. If this fails, that branch can go."""
+    y = tf.nn.leaky_relu(tf.constant([-1.0], tf.float64), 0.1).numpy()
+    assert y[0] == -np.float64(np.float32(0.1)) != -0.1
+
+
+def op_types(function, *specs):
+    graph = tf.function(function, autograph=False).get_concrete_function(*specs).graph
+    return [operation.type for operation in graph.get_operations()]
+
+
+@pytest.mark.parametrize("alpha", [0.1, np.float32(0.2), 1, np.array(0.3), np.int8(2)])
+def test_number_uses_the_fused_kernel_both_ways(alpha):
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = leaky_relu(x, alpha)
+        return tape.gradient(y, x)
+
+    types = op_types(gradient, tf.TensorSpec([3]))
+    assert types.count("LeakyRelu") == types.count("LeakyReluGrad") == 1
+    assert not {"Select", "SelectV2", "Greater", "Maximum"} & set(types)
+
+
+@pytest.mark.parametrize(("alpha", "fused"), [(0.25, True), (0.1, False), (1e300, False)])
+def test_float64_uses_the_fused_kernel_only_where_it_is_exact(alpha, fused):
+    types = op_types(lambda x: leaky_relu(x, alpha), tf.TensorSpec([3], tf.float64))
+    assert ("LeakyRelu" in types) == fused
+
+
+def test_forward_graph_has_no_xla_in_it():
+    """TensorFlow Serving answers 'XLA compilation disabled' to a graph that has."""
+    concrete = tf.function(
+        lambda x, a: leaky_relu(x, a, positive_alpha=True), autograph=False
+    ).get_concrete_function(tf.TensorSpec([3]), tf.TensorSpec([]))
+    assert "_XlaMustCompile" not in str(concrete.graph.as_graph_def())
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("x_spec", "alpha_spec"),
+    [
+        (None, None),
+        (None, (3,)),
+        ((None, None), (None,)),
+        ((None, None), (3,)),
+        ((None, 3), (3,)),
+        ((2, None), (1, 3)),
+        (None, (1, 1)),
+    ],
+)
+def test_unknown_static_shapes(x_spec, alpha_spec, jit_compile, rng):
+    x, upstream = rng.normal(size=(2, 2, 3)).astype("float32")
+    alpha = rng.uniform(0.1, 1, size=[1 if n == 1 else 3 for n in alpha_spec or (3,)])
+    alpha = alpha.astype("float32")
+
+    def run(x, alpha, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch([x, alpha])
+            y = leaky_relu(x, alpha, positive_alpha=True)
+        return y, *tape.gradient(y, [x, alpha], upstream)
+
+    specs = [tf.TensorSpec(shape) for shape in (x_spec, alpha_spec, x_spec)]
+    run = tf.function(run, input_signature=specs, autograph=False, jit_compile=jit_compile)
+    y, dx, dalpha = run(x, alpha, upstream)
+    np.testing.assert_allclose(y, oracle.value(x, alpha), rtol=1e-6)
+    np.testing.assert_allclose(dx, oracle.dx(x, alpha, upstream), rtol=1e-6)
+    np.testing.assert_allclose(dalpha, oracle.dalpha(x, alpha, upstream), rtol=1e-4)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_alpha_never_enlarges_x_even_where_shapes_are_unknown(jit_compile):
+    function = tf.function(
+        leaky_relu,
+        input_signature=[tf.TensorSpec([None, None]), tf.TensorSpec([3])],
+        autograph=False,
+        jit_compile=jit_compile,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?i)shape"):
+        function(tf.ones([2, 1]), tf.ones([3]))
+
+
+def test_lists_and_arrays_are_constant_slopes():
+    x = tf.constant([[-1.0, -1.0]])
+    for slopes in ([0.5, 0.25], np.array([0.5, 0.25]), ((0.5, 0.25),)):
+        np.testing.assert_array_equal(leaky_relu(x, slopes), [[-0.5, -0.25]])
+
+
+def test_variables_of_both_kinds_are_slopes():
+    x = tf.constant([-2.0])
+    for variable in (tf.Variable(0.5), tf.keras.layers.Layer().add_weight(shape=(), name="a")):
+        variable.assign(0.5)
+        np.testing.assert_array_equal(leaky_relu(x, variable), [-1.0])

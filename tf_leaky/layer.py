@@ -1,0 +1,284 @@
+"""The Keras layer: it validates, stores, builds and saves. The mathematics is in `ops`."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky import keras_compat
+from tf_leaky.ops import DEFAULT_ALPHA, check_floating, constant_slopes, leaky_relu
+
+keras_compat.refuse_other_backends()
+
+_register = tf.keras.utils.register_keras_serializable
+_register(package="tf_leaky", name="leaky_relu")(leaky_relu)
+
+SMALLEST_POSITIVE_ALPHA = 1e-3
+
+
+def _keep_positive(alpha: Any) -> tf.Tensor:
+    """The constraint "positive": slopes below 1e-3 become 1e-3; NaN stays visible."""
+    alpha = tf.convert_to_tensor(alpha)
+    smallest = tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype)
+    return tf.where(alpha < smallest, smallest, alpha)
+
+
+@_register(package="tf_leaky", name="LeakyReLU")
+class LeakyReLU(tf.keras.layers.Layer):
+    """Leaky ReLU as a Keras layer, with a fixed or a trained slope.
+
+    y = x where x > 0, alpha * x elsewhere. PyTorch and Keras 3 call `alpha` `negative_slope`.
+
+    Args:
+        alpha: The slope for x <= 0 (dimensionless): the fixed one, or the initial value of a
+            trained one. A number; where `axis` is given, also nested lists or an array of the
+            slopes' shape.
+        trainable_alpha: Whether the slope is trained. (`trainable`, Keras's own, is another switch:
+            `False` freezes a trained slope, but `True` never thaws a fixed one.)
+        axis: None for one slope. Else the axis or axes of the input that have slopes of their own,
+            as `axis` of Keras's normalisation layers: -1 for one slope per channel, `(1, 2, 3)` for
+            one per element of an image. Never the batch axis, 0.
+        alpha_constraint: What keeps a trained slope in bounds. "positive" keeps it >= 1e-3, so that
+            the backward pass needs only the output. None lets it go anywhere; that, and any Keras
+            constraint, keeps the input too. Ignored for fixed slopes.
+        alpha_regularizer: A Keras regularizer for a trained slope. Ignored for fixed slopes.
+        **kwargs: `name`, `dtype` and whatever else every Keras layer takes.
+
+    Attributes:
+        alpha: The number of a fixed scalar slope, else the variable (before the layer is built: its
+            initial value). The variable has shape `()` where `axis` is None, else the sizes of
+            the named axes in ascending order, and is float32, or float64 in a float64 layer.
+
+    Input shape:
+        `(batch, ...)`, any. The sizes of the axes in `axis` must be known.
+
+    Output shape:
+        The same. Masks pass through.
+
+    Gradient:
+        dx = upstream where x > 0, alpha * upstream elsewhere: the slope at 0 is alpha.
+        dalpha = sum(0 where x > 0, x * upstream elsewhere), over the axes that share the slope,
+        summed in float32 or wider whatever the dtype of x. A slope that breaks the constraint
+        "positive" by being set by hand to 0 or less gives NaN gradients.
+
+    Raises:
+        TypeError: If `alpha` is not numeric, `trainable_alpha` is no bool, `axis` is not None, an
+            integer or a list of them, or the layer is called on what is not floating-point.
+        ValueError: If `alpha` is not finite, doesn't fit `axis`, or is below 1e-3 and to be trained
+            under "positive"; if `axis` names the batch axis, an axis twice, an axis that the input
+            hasn't got or one of unknown size; or if `alpha_constraint` or `alpha_regularizer` is
+            unknown.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> LeakyReLU(0.25)(tf.constant([[-2.0, 3.0]])).numpy().tolist()
+        [[-0.5, 3.0]]
+        >>> layer = LeakyReLU(0.25, trainable_alpha=True, axis=-1)
+        >>> layer(tf.zeros((8, 28, 28, 16))).shape, layer.alpha.shape
+        (TensorShape([8, 28, 28, 16]), TensorShape([16]))
+
+    References:
+        - Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models" (2013)
+        - He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852
+    """
+
+    def __init__(
+        self,
+        alpha: Any = DEFAULT_ALPHA,
+        *,
+        trainable_alpha: bool = False,
+        axis: Any = None,
+        alpha_constraint: Any = "positive",
+        alpha_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        if not isinstance(trainable_alpha, bool):
+            raise TypeError(
+                "LeakyReLU: expected trainable_alpha to be True or False. "
+                f"Received: trainable_alpha={trainable_alpha!r}. Give a Python bool."
+            )
+        self.trainable_alpha = trainable_alpha
+        self.axis = _checked_axis(axis)
+        self.alpha_constraint = _checked_constraint(alpha_constraint)
+        self.alpha_regularizer = _from_keras("regularizer", alpha_regularizer)
+        # With slopes that stay positive, the output is enough for the backward pass.
+        self._positive_alpha = trainable_alpha and self.alpha_constraint == "positive"
+        self._initial_alpha = self._checked_alpha(alpha)
+        self._broadcast_shape: tuple[int, ...] | None = None
+        self.alpha: Any = (
+            self._initial_alpha if self._initial_alpha.ndim else float(self._initial_alpha)
+        )
+
+    def _checked_alpha(self, alpha: Any) -> np.ndarray:
+        values = constant_slopes(alpha, self.compute_dtype, subject="LeakyReLU")
+        if values.ndim and self.axis is None:
+            raise ValueError(
+                "LeakyReLU: expected alpha to be one number where axis is None. "
+                f"Received: alpha={alpha!r}. Name the axes with slopes of their own, as in axis=-1."
+            )
+        if self._positive_alpha and (values < SMALLEST_POSITIVE_ALPHA).any():
+            raise ValueError(
+                f"LeakyReLU: expected alpha to be at least {SMALLEST_POSITIVE_ALPHA}, as a trained "
+                f"slope is kept positive by default. Received: alpha={alpha!r}. "
+                "Give alpha_constraint=None to let it go anywhere, or a larger alpha."
+            )
+        return values
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weight `alpha`, unless the slope is one fixed number."""
+        shape = _checked_input_shape(input_shape)
+        if self.trainable_alpha or self.axis is not None:
+            slopes_shape = () if self.axis is None else self._place_slopes(self.axis, shape)
+            constraint = _keep_positive if self._positive_alpha else self.alpha_constraint
+            self.alpha = self.add_weight(
+                name="alpha",
+                shape=slopes_shape,
+                # Below float32, small steps would be lost, and so would sums over many elements.
+                dtype="float64" if self.dtype == "float64" else "float32",
+                autocast=False,
+                initializer=self._fill,
+                trainable=self.trainable_alpha,
+                constraint=constraint if self.trainable_alpha else None,
+                regularizer=self.alpha_regularizer if self.trainable_alpha else None,
+            )
+        self.built = True
+
+    def _place_slopes(self, axis: Any, input_shape: tf.TensorShape) -> tuple[int, ...]:
+        """The shape of the slopes for such an input; notes how they broadcast to it."""
+        sizes = _sizes_of_axes(axis, input_shape)
+        shape = tuple(sizes.values())
+        if self._initial_alpha.ndim and self._initial_alpha.shape != shape:
+            raise ValueError(
+                f"LeakyReLU: expected alpha to be a number or of shape {shape}, the sizes of the "
+                f"input along axis {axis}. Received: alpha.shape={self._initial_alpha.shape}. "
+                "Give one slope for each index along these axes, in ascending order of the axes."
+            )
+        spread = tuple(sizes.get(axis, 1) for axis in range(min(sizes), input_shape.rank))
+        self._broadcast_shape = None if spread == shape else spread
+        self.input_spec = tf.keras.layers.InputSpec(ndim=input_shape.rank, axes=sizes)
+        return shape
+
+    def _fill(self, shape: Any, dtype: Any = None) -> tf.Tensor:
+        return tf.broadcast_to(tf.constant(self._initial_alpha, dtype or "float32"), shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns leaky ReLU of `inputs`, in their shape and dtype."""
+        return leaky_relu(inputs, self._slopes(), positive_alpha=self._positive_alpha)
+
+    def _slopes(self) -> Any:
+        if self._broadcast_shape is None:
+            return self.alpha
+        return tf.reshape(self.alpha, self._broadcast_shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns `input_shape`."""
+        return input_shape
+
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
+        """Keras 3 asks this, and never traces `call`, when it is given a symbolic input."""
+        check_floating(inputs.dtype, "inputs", subject="LeakyReLU")
+        return super().compute_output_spec(inputs, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: JSON types only. `alpha` is the initial value."""
+        named = self.alpha_constraint == "positive"
+        constraint, regularizer = self.alpha_constraint, self.alpha_regularizer
+        return {
+            **super().get_config(),
+            "alpha": self._initial_alpha.tolist(),
+            "trainable_alpha": self.trainable_alpha,
+            "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
+            "alpha_constraint": constraint if named else _serialize("constraint", constraint),
+            "alpha_regularizer": _serialize("regularizer", regularizer),
+        }
+
+
+def _checked_axis(axis: Any) -> int | tuple[int, ...] | None:
+    axes = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
+    if axis is None:
+        return None
+    if not axes or not all(isinstance(a, Integral) and not isinstance(a, bool) for a in axes):
+        raise TypeError(
+            "LeakyReLU: expected axis to be None, an integer or a list of integers. "
+            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
+        )
+    if 0 in axes:
+        raise ValueError(
+            "LeakyReLU: expected axis to leave out the batch axis, 0. "
+            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
+        )
+    axes = tuple(int(a) for a in axes)
+    return axes if isinstance(axis, list | tuple) else axes[0]
+
+
+def _checked_input_shape(input_shape: Any) -> tf.TensorShape:
+    try:
+        return tf.TensorShape(input_shape)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "LeakyReLU: expected one input tensor. "
+            f"Received: input_shape={input_shape!r}. Call the layer once for each tensor."
+        ) from error
+
+
+def _sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> dict[int, int]:
+    """The sizes of the named axes, by axis, in ascending order of the (now positive) axes."""
+    given = axis if isinstance(axis, tuple) else (axis,)
+    received = f"Received: axis={axis!r}, input_shape={input_shape}."
+    rank = input_shape.rank
+    if rank is None:
+        raise ValueError(
+            f"LeakyReLU: expected an input of known rank where axis is given. {received} "
+            "Give the input a shape, or axis=None for one slope."
+        )
+    if not all(-rank <= a < rank for a in given):
+        raise ValueError(
+            f"LeakyReLU: expected axis to lie within an input of rank {rank}. {received} "
+            f"Give axes from 1 to {rank - 1}, or from {1 - rank} to -1."
+        )
+    axes = sorted(a % rank for a in given)
+    if axes[0] == 0 or len(set(axes)) < len(axes):
+        raise ValueError(
+            f"LeakyReLU: expected axis to name each axis once, and not the batch axis. {received} "
+            f"These are the axes {axes}: leave out what is there twice, and 0."
+        )
+    sizes = {a: input_shape[a] for a in axes}
+    if None in sizes.values():
+        raise ValueError(
+            f"LeakyReLU: expected axes with slopes of their own to have known sizes. {received} "
+            "Leave the unknown axes out of axis, so that slopes are shared along them, or give the "
+            "input a full shape."
+        )
+    return sizes
+
+
+def _checked_constraint(constraint: Any) -> Any:
+    if isinstance(constraint, str) and constraint == "positive":
+        return constraint
+    return _from_keras("constraint", constraint)
+
+
+def _from_keras(kind: str, value: Any) -> Any:
+    """The Keras constraint or regularizer that `value` stands for: its name, config or itself."""
+    try:
+        found = getattr(tf.keras, f"{kind}s").get(value)
+        if not (
+            found is None or callable(found)
+        ):  # tf_keras returns some unknown names as they are
+            raise ValueError(found)
+        return found
+    except (TypeError, ValueError) as error:
+        own = '"positive", ' if kind == "constraint" else ""
+        raise ValueError(
+            f"LeakyReLU: expected alpha_{kind} to be {own}None or a Keras {kind}. "
+            f"Received: alpha_{kind}={value!r}. See tf.keras.{kind}s."
+        ) from error
+
+
+def _serialize(kind: str, value: Any) -> Any:
+    return None if value is None else getattr(tf.keras, f"{kind}s").serialize(value)

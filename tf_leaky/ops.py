@@ -1,0 +1,308 @@
+"""Leaky ReLU as a function: its value, its gradients, and what it keeps in memory.
+
+    y      = x           where x > 0,    alpha * x           elsewhere
+    dx     = upstream    where x > 0,    alpha * upstream    elsewhere
+    dalpha = the sum of 0 where x > 0, x * upstream elsewhere,
+             over all the elements that share the slope
+
+"Elsewhere" holds 0, -0.0 and NaN. The backward pass needs two things of x: where it is positive,
+and its negative part. Both can be read off y: y > 0 exactly where x > 0 if alpha >= 0, and
+x = y / alpha elsewhere if alpha > 0. So only y is kept, which the next layer keeps anyway, and x is
+freed: ReLU's memory. Where alpha may be negative, or zero and trained, x is kept instead.
+
+Three facts about TensorFlow shape the code, and a test holds each:
+
+- A graph runs whatever is ready. A mask that needs only y would be computed during the forward pass
+  and held to the end, so every step of a backward pass waits for `upstream`.
+- In eager mode the tape records the steps inside a custom gradient too, and keeps what they need.
+  `_hidden` keeps them from it. In a graph nothing is kept that isn't used, while forward-mode
+  differentiation goes through those very steps, so there they stay visible.
+- The fused kernels hold alpha as a float32. For a float64 x they serve only an alpha that is
+  exactly a float32; for the rest plain operations do.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+DEFAULT_ALPHA = 0.1
+
+
+def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = False) -> Any:
+    """Returns `x` where `x > 0` and `alpha * x` elsewhere, element by element.
+
+    A number for `alpha` uses TensorFlow's fused kernels; its backward pass keeps only the output
+    (for `alpha >= 0`). A tensor or variable for `alpha` is differentiated too.
+
+    Args:
+        x: Tensor of any shape, in float16, bfloat16, float32 or float64.
+        alpha: The slope for `x <= 0` (dimensionless), finite in the dtype of `x`; any sign. A
+            Python or NumPy number or array is a constant. A tensor or variable, of any of the four
+            dtypes, is differentiable. All but numbers must broadcast to the shape of `x`.
+        positive_alpha: Promises that every slope of a tensor `alpha` is at least 1e-3, so that only
+            the output is kept for the backward pass. Slopes that break it by being 0, negative or
+            NaN give NaN gradients. It changes nothing for a number, whose sign is known.
+
+    Returns:
+        Tensor of the shape and dtype of `x`. NaN gives NaN, and -inf with a slope of 0 gives NaN.
+
+    Gradient:
+        dx = upstream where x > 0, alpha * upstream elsewhere: the slope at 0 is alpha.
+        dalpha = sum(0 where x > 0, x * upstream elsewhere), over the axes that share the slope, in
+        the shape and dtype of alpha. Products are made and summed in the wider of the two dtypes,
+        and never below float32. With `positive_alpha=True`, x is recovered as y / alpha, and so
+        carries the rounding of y.
+
+    Raises:
+        TypeError: If `x` is not a floating-point tensor of one of the four dtypes, `alpha` is
+            neither numeric nor a floating-point tensor (True and False count as no number), or
+            `positive_alpha` is not True or False.
+        ValueError: If a constant `alpha` is not finite in the dtype of `x`, or the shape of `alpha`
+            does not broadcast to that of `x`.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> leaky_relu([-2.0, 0.0, 3.0], 0.25).numpy().tolist()
+        [-0.5, 0.0, 3.0]
+        >>> slopes = tf.Variable([0.5, 0.25])
+        >>> with tf.GradientTape() as tape:
+        ...     y = leaky_relu([[-1.0, -1.0], [2.0, -3.0]], slopes)
+        >>> tape.gradient(y, slopes).numpy().tolist()
+        [-1.0, -4.0]
+
+    References:
+        - Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models" (2013)
+        - He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852, for
+          the trained slope
+    """
+    x = _floating_tensor(x, "x")
+    if not isinstance(positive_alpha, bool):
+        raise TypeError(
+            "leaky_relu: expected positive_alpha to be True or False. "
+            f"Received: positive_alpha={positive_alpha!r}. Give a Python bool."
+        )
+    if not (tf.is_tensor(alpha) or isinstance(alpha, tf.Variable)):
+        values = constant_slopes(alpha, x.dtype, subject="leaky_relu")
+        if values.ndim == 0:
+            return _fixed(x, float(values))
+        alpha = tf.constant(values, _wider(x.dtype, tf.float32))
+    alpha = _fit(_floating_tensor(alpha, "alpha"), x)
+    return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
+
+
+def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
+    """Returns `alpha`, a number or (nested lists of) numbers, as a float64 array.
+
+    Args:
+        alpha: A Python or NumPy number, nested lists of such, or an array.
+        dtype: The floating-point dtype in which every value must be finite.
+        subject: The name that an error message starts with.
+
+    Raises:
+        TypeError: If `alpha` is not numeric. True and False count as no number.
+        ValueError: If a value is NaN, infinite, or too large for `dtype`.
+    """
+    dtype = tf.as_dtype(dtype)
+    try:
+        given = np.asarray(alpha)
+        kind = tf.as_dtype(given.dtype)
+        if not (kind.is_floating or kind.is_integer) and not _holds_exact_numbers(given):
+            raise TypeError
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
+            f"Received: alpha={alpha!r}. Give a number such as {DEFAULT_ALPHA}."
+        ) from error
+    try:
+        with np.errstate(over="ignore"):
+            values = given.astype(np.float64)
+            finite = bool(np.isfinite(values.astype(dtype.as_numpy_dtype)).all())
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ValueError(
+            f"{subject}: expected alpha to be finite in {dtype.name}. "
+            f"Received: alpha={alpha!r}. Give a finite slope, at most {dtype.max} in size."
+        )
+    return values
+
+
+def _holds_exact_numbers(array: np.ndarray) -> bool:
+    """Whether an object array holds only Python integers and fractions, of any size."""
+    return array.dtype == object and all(
+        isinstance(item, numbers.Rational) and not isinstance(item, bool) for item in array.flat
+    )
+
+
+def check_floating(dtype: Any, name: str, *, subject: str) -> None:
+    """Raises TypeError unless `dtype` is one of the four that leaky ReLU is defined on."""
+    dtype = tf.as_dtype(dtype)
+    if dtype not in (tf.float16, tf.bfloat16, tf.float32, tf.float64):
+        raise TypeError(
+            f"{subject}: expected {name} to be of float16, bfloat16, float32 or float64. "
+            f"Received: {name}.dtype={dtype.name!r}. Cast it, as in tf.cast({name}, tf.float32)."
+        )
+
+
+def _floating_tensor(value: Any, name: str) -> tf.Tensor:
+    """`value` as a tensor of one of the four dtypes, or a TypeError that names it."""
+    try:
+        tensor = tf.convert_to_tensor(value)
+        if not isinstance(tensor, tf.Tensor):  # tf_keras answers a symbolic tensor with another
+            raise TypeError
+    except (TypeError, ValueError) as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(
+            f"leaky_relu: expected {name} to be a tensor or what converts to one. "
+            f"Received: {name}={value!r} of type {kind}. Give ragged and sparse tensors by their "
+            "values, and symbolic Keras tensors to the layer tf_leaky.LeakyReLU of the same Keras."
+        ) from error
+    check_floating(tensor.dtype, name, subject="leaky_relu")
+    return tensor
+
+
+def _wider(*dtypes: Any) -> Any:
+    """The dtype in which products are made and summed."""
+    return tf.float64 if tf.float64 in dtypes else tf.float32
+
+
+def _fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
+
+    Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
+    the graph runs, on an alpha that would broadcast the other way. It is done in the wide dtype, as
+    its gradient is a sum.
+    """
+    if alpha.shape.rank == 0:
+        return alpha
+    if alpha.shape.rank is not None and x.shape.rank is not None:
+        sizes = [None] * alpha.shape.rank + x.shape.as_list()
+        pairs = list(zip(alpha.shape.as_list(), sizes[-alpha.shape.rank :], strict=True))
+        if alpha.shape.rank > x.shape.rank or any(
+            mine not in (None, 1) and size not in (None, mine) for mine, size in pairs
+        ):
+            raise ValueError(
+                "leaky_relu: expected the shape of alpha to broadcast to that of x. "
+                f"Received: alpha.shape={alpha.shape}, x.shape={x.shape}. "
+                "Give one slope, or sizes that are 1 or those of the last axes of x."
+            )
+        if all(mine == 1 or (mine is not None and mine == size) for mine, size in pairs):
+            return alpha
+    return tf.broadcast_to(tf.cast(alpha, _wider(x.dtype, alpha.dtype)), tf.shape(x))
+
+
+def _hidden(tensor: tf.Tensor) -> tf.Tensor:
+    """`tensor`, but in eager mode the tape keeps nothing of what is computed from it."""
+    return tf.stop_gradient(tensor) if tf.executing_eagerly() else tensor
+
+
+def _differentiate(
+    forward: Callable[..., tf.Tensor], backward: Callable[..., Any], *inputs: tf.Tensor
+) -> tf.Tensor:
+    """Returns y = forward(*inputs), whose gradient is backward(upstream, y).
+
+    The y that `backward` is given is the returned tensor itself, not the one made inside: so the
+    next layer and the backward pass keep one and the same tensor, and since that one has a gradient
+    of its own, derivatives of every order come out right. Forward-mode differentiation in eager
+    mode calls `backward` before the return, with the result of `forward`.
+    """
+    kept = {}
+
+    @tf.custom_gradient
+    def operation(*inputs: tf.Tensor) -> Any:
+        kept["y"] = forward(*inputs)
+        return _hidden(kept["y"]), lambda upstream: backward(upstream, kept["y"])
+
+    kept["y"] = operation(*inputs)
+    return kept["y"]
+
+
+def _fixed(x: tf.Tensor, alpha: float) -> tf.Tensor:
+    """Leaky ReLU of a slope that is a number."""
+    with np.errstate(over="ignore"):
+        fused = x.dtype != tf.float64 or float(np.float32(alpha)) == alpha
+
+    def forward(x: tf.Tensor) -> tf.Tensor:
+        x = _hidden(x)
+        if fused:
+            return tf.raw_ops.LeakyRelu(features=x, alpha=alpha)
+        return tf.where(x > 0, x, alpha * x)
+
+    kept_x = x if alpha < 0 else None  # what a closure names, it keeps
+
+    def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        kept = y if kept_x is None else kept_x
+        if fused:
+            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=alpha)
+        with tf.control_dependencies([upstream]):
+            return tf.where(kept > 0, upstream, alpha * upstream)
+
+    return _differentiate(forward, backward, x)
+
+
+def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Leaky ReLU of a differentiable slope of any value; keeps x."""
+    wide = _wider(x.dtype, alpha.dtype)
+
+    def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.control_dependencies([upstream]):
+            positive, upstream = x > 0, tf.cast(upstream, wide)
+            dx = tf.where(positive, upstream, tf.cast(alpha, wide) * upstream)
+            terms = tf.where(positive, tf.zeros([], wide), tf.cast(x, wide) * upstream)
+            dalpha = _sum_like(alpha, terms)
+            return tf.cast(dx, x.dtype), tf.cast(dalpha, alpha.dtype)
+
+    return _differentiate(_select, backward, x, alpha)
+
+
+def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Leaky ReLU of a differentiable slope above 0; keeps y. Gradients of other slopes are NaN.
+
+    dalpha needs x = y / alpha, and a second derivative needs to know that this depends on x and
+    alpha. Forward-mode differentiation in eager mode asks for it before the outer y is there, so
+    that an inner one, with the same gradient, stands in.
+    """
+    dtype, wide = x.dtype, _wider(x.dtype, alpha.dtype)
+
+    def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.control_dependencies([upstream]):
+            positive, upstream = y > 0, tf.cast(upstream, wide)
+            slope = tf.cast(alpha, wide)
+            # A negative slope makes y > 0 where x < 0, so both branches have to carry the NaN.
+            nan = tf.constant(math.nan, wide)
+            one = tf.where(slope > 0, tf.ones_like(slope), nan)
+            slope = tf.where(slope > 0, slope, nan)
+            dx = tf.where(positive, one, slope) * upstream
+            terms = tf.where(positive, tf.zeros([], wide), tf.cast(y, wide)) * upstream
+            dalpha = _sum_like(alpha, terms) / slope
+            return tf.cast(dx, dtype), tf.cast(dalpha, alpha.dtype)
+
+    def inner(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+        return _differentiate(_select, backward, x, alpha)
+
+    return _differentiate(inner, backward, x, alpha)
+
+
+def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """The value, by plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
+    x, alpha = _hidden(x), _hidden(alpha)
+    wide = _wider(x.dtype, alpha.dtype)
+    return tf.where(x > 0, x, tf.cast(tf.cast(alpha, wide) * tf.cast(x, wide), x.dtype))
+
+
+def _sum_like(alpha: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
+    """Sums `terms` over the axes along which `alpha` was broadcast, to the shape of `alpha`."""
+    if alpha.shape.rank == 0:
+        return tf.reduce_sum(terms)
+    if alpha.shape.rank is None:  # alpha was spread out to the shape of x: see _fit
+        return terms
+    lead = terms.shape.rank - alpha.shape.rank
+    shared = [lead + axis for axis, size in enumerate(alpha.shape) if size == 1]
+    total = tf.reduce_sum(terms, [*range(lead), *shared], keepdims=True)
+    return tf.squeeze(total, list(range(lead))) if lead else total
