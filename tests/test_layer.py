@@ -1,0 +1,375 @@
+"""What every `LeakyReLU` does, over the table of layers."""
+
+import cases
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from tf_leaky import LeakyReLU
+
+each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
+
+
+def data(case, rng, batch=4):
+    return rng.normal(size=(batch, *case.input_shape)).astype("float32")
+
+
+def broadcast(case, alpha):
+    """The slopes as NumPy broadcasts them to the input."""
+    axis = case.arguments.get("axis")
+    if axis is None:
+        return np.float64(alpha)
+    rank = len(case.input_shape) + 1
+    axes = sorted(a % rank for a in np.atleast_1d(axis))
+    shape = [n if i in axes else 1 for i, n in enumerate((1, *case.input_shape))]
+    return np.broadcast_to(np.float64(alpha), case.alpha_shape).reshape(shape)
+
+
+@each_layer
+def test_value_and_gradients_are_the_formula(case, rng):
+    layer = case.make()
+    x, upstream = data(case, rng), data(case, rng)
+    layer.build(x.shape)
+    alpha = broadcast(case, case.arguments["alpha"])
+    with tf.GradientTape() as tape:
+        point = tf.constant(x)
+        tape.watch(point)
+        y = layer(point)
+    np.testing.assert_allclose(y, oracle.value(x, alpha), rtol=1e-6)
+    dx, *dalpha = tape.gradient(y, [point, *layer.trainable_variables], upstream)
+    np.testing.assert_allclose(dx, oracle.dx(x, alpha, upstream), rtol=1e-6)
+    assert len(dalpha) == case.trained
+    if case.trained:
+        exact = oracle.dalpha(x, alpha, upstream).reshape(case.alpha_shape)
+        np.testing.assert_allclose(dalpha[0], exact, rtol=1e-4, atol=1e-5)
+
+
+@each_layer
+def test_weight_has_the_shape_of_the_file_format(case):
+    layer = case.make()
+    layer.build((None, *case.input_shape))
+    if case.alpha_shape is None:
+        assert layer.weights == []
+        assert layer.alpha == case.arguments["alpha"]
+    else:
+        (weight,) = layer.weights
+        assert weight is layer.alpha
+        assert tuple(weight.shape) == case.alpha_shape
+        assert weight.name.split("/")[-1].split(":")[0] == "alpha"
+        assert tf.as_dtype(weight.dtype) == tf.float32
+        given = np.broadcast_to(np.float32(case.arguments["alpha"]), case.alpha_shape)
+        np.testing.assert_array_equal(tf.convert_to_tensor(weight), given)
+
+
+@each_layer
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16"]
+)
+def test_dtype_policies(case, dtype, rng):
+    """The output has the compute dtype, the slope at least float32."""
+    layer = case.make(dtype=dtype)
+    y = layer(data(case, rng))
+    assert y.dtype == layer.compute_dtype == dtype.removeprefix("mixed_")
+    for weight in layer.weights:
+        assert tf.as_dtype(weight.dtype) == (tf.float64 if dtype == "float64" else tf.float32)
+
+
+@each_layer
+def test_shape_of_a_symbolic_call(case):
+    layer = case.make()
+    inputs = tf.keras.Input(case.input_shape)
+    outputs = layer(inputs)
+    assert tuple(outputs.shape) == (None, *case.input_shape)
+    assert tuple(layer.compute_output_shape((None, *case.input_shape))) == tuple(outputs.shape)
+    lines = []
+    tf.keras.Model(inputs, outputs).summary(print_fn=lambda line, **_: lines.append(line))
+    count = 0 if case.alpha_shape is None else int(np.prod(case.alpha_shape))
+    text = "\n".join(lines)
+    assert "LeakyReLU" in text
+    assert f"Total params: {count} " in text
+    assert f"Trainable params: {count if case.trained else 0} " in text
+
+
+@each_layer
+def test_masks_pass_through(case, rng):
+    x = rng.normal(size=(2, 3, *case.input_shape)).astype("float32")
+    layer = LeakyReLU(0.5)
+    mask = tf.constant([[True, False, True], [False, False, True]])
+    assert layer.supports_masking
+    np.testing.assert_array_equal(layer.compute_mask(tf.constant(x), mask), mask)
+
+
+def test_mask_reaches_the_layer_after_it():
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((3, 2)),
+            tf.keras.layers.Masking(0.0),
+            LeakyReLU(0.5),
+            tf.keras.layers.LSTM(2),
+        ]
+    )
+    x = np.array([[[1.0, -1.0], [0.0, 0.0], [0.0, 0.0]]], "float32")
+    longer = np.concatenate([x, x[:, 1:]], axis=1)
+    np.testing.assert_allclose(model(x), model.layers[-1](LeakyReLU(0.5)(x[:, :1])), rtol=1e-6)
+    assert longer.shape == (1, 5, 2)
+
+
+@each_layer
+def test_switches_of_trainable(case):
+    layer = case.make()
+    model = tf.keras.Sequential([tf.keras.Input(case.input_shape), layer])
+    assert len(model.trainable_weights) == case.trained
+    model.trainable = False
+    assert model.trainable_weights == []
+    model.trainable = True  # recursive, and must not thaw a fixed slope
+    assert len(model.trainable_weights) == case.trained
+    layer.trainable = False
+    assert model.trainable_weights == []
+
+
+@each_layer
+def test_training_moves_trained_slopes_only(case, rng):
+    layer = case.make()
+    dense = tf.keras.layers.Dense(case.input_shape[-1])
+    model = tf.keras.Sequential([tf.keras.Input(case.input_shape), dense, layer])
+    model.compile(tf.keras.optimizers.SGD(0.1), "mse")
+    before = layer.get_weights()
+    model.fit(data(case, rng, 16), data(case, rng, 16), verbose=0)
+    moved = [bool((a != b).all()) for a, b in zip(before, layer.get_weights(), strict=True)]
+    assert moved == [case.trained] * len(before)
+
+
+POSITIVE = [case for case in cases.LAYERS if case.positive]
+
+
+@pytest.mark.parametrize("case", POSITIVE, ids=cases.names)
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("rate", [1e-2, 1.0, 1e30])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_slopes_stay_positive_at_any_learning_rate(case, optimizer, rate, jit_compile, rng):
+    layer = case.make()
+    model = tf.keras.Sequential([tf.keras.Input(case.input_shape), layer])
+    optimizer = getattr(tf.keras.optimizers, optimizer)(rate)
+    model.compile(optimizer, lambda y, p: tf.reduce_mean(-p, axis=-1), jit_compile=jit_compile)
+    x = -np.abs(data(case, rng, 8))  # a larger slope is a larger loss: it is pushed down
+    model.fit(x, x, batch_size=2, verbose=0)
+    slopes = tf.convert_to_tensor(layer.alpha).numpy()
+    assert (slopes >= 1e-3).all()
+    if rate == 1e30:
+        np.testing.assert_array_equal(slopes, np.full_like(slopes, 1e-3))
+
+
+def test_positive_slopes_under_loss_scaling(rng):
+    layer = LeakyReLU(0.25, trainable_alpha=True, axis=-1, dtype="mixed_float16")
+    model = tf.keras.Sequential([tf.keras.Input((3,)), layer])
+    optimizer = tf.keras.mixed_precision.LossScaleOptimizer(tf.keras.optimizers.SGD(10.0))
+    model.compile(optimizer, lambda y, p: tf.reduce_mean(tf.cast(-p, tf.float32), axis=-1))
+    x = -np.abs(rng.normal(size=(8, 3))).astype("float32")
+    model.fit(x, x, verbose=0, epochs=3)
+    np.testing.assert_array_equal(tf.convert_to_tensor(layer.alpha), np.full(3, 1e-3, "float32"))
+
+
+def test_nan_slopes_stay_visible():
+    layer = LeakyReLU(0.25, trainable_alpha=True)
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
+    model.compile(tf.keras.optimizers.SGD(1.0), "mse")
+    model.fit(np.full((1, 1), np.nan), np.zeros((1, 1)), verbose=0)
+    assert np.isnan(model.get_weights()[0])
+
+
+def test_smallest_positive_slope_is_allowed():
+    layer = LeakyReLU(1e-3, trainable_alpha=True)
+    layer.build((None, 3))
+    assert tf.convert_to_tensor(layer.alpha).numpy() == np.float32(1e-3)
+
+
+def test_keras_constraint_and_regularizer_act_on_trained_slopes():
+    layer = LeakyReLU(
+        -0.5,
+        trainable_alpha=True,
+        alpha_constraint=tf.keras.constraints.NonNeg(),
+        alpha_regularizer=tf.keras.regularizers.L2(2.0),
+    )
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
+    assert float(sum(model.losses)) == pytest.approx(2.0 * 0.25)
+    model.compile(tf.keras.optimizers.SGD(0.0), "mse")
+    model.fit(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)
+    assert model.get_weights()[0] == 0.0
+
+
+def test_constraint_and_regularizer_leave_fixed_slopes_alone():
+    layer = LeakyReLU([-0.5, 0.5], axis=-1, alpha_regularizer="l2")
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(2), layer])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 2)), verbose=0)
+    np.testing.assert_array_equal(layer.get_weights()[0], [-0.5, 0.5])
+    assert model.losses == []
+
+
+def test_alpha_before_and_after_the_layer_is_built():
+    assert LeakyReLU(-0.5).alpha == -0.5
+    layer = LeakyReLU(0.5, trainable_alpha=True, axis=-1)
+    assert layer.alpha == 0.5
+    layer.build((None, 3))
+    assert layer.alpha is layer.trainable_weights[0]
+    np.testing.assert_array_equal(LeakyReLU([0.5, 0.25], axis=-1).alpha, [0.5, 0.25])
+
+
+def test_one_scalar_slope_takes_inputs_of_any_rank():
+    layer = LeakyReLU(0.5, trainable_alpha=True)
+    for shape in ((2,), (2, 3), (2, 3, 4, 5), (0, 3)):
+        assert layer(-tf.ones(shape)).shape == shape
+
+
+def test_set_slopes_that_break_the_constraint_give_nan_gradients():
+    layer = LeakyReLU(0.5, trainable_alpha=True)
+    layer.build((None, 2))
+    layer.set_weights([np.float32(-0.5)])
+    with tf.GradientTape() as tape:
+        y = layer(tf.constant([[-1.0, 1.0]]))
+    assert np.isnan(tape.gradient(y, layer.trainable_variables)[0])
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self, make):
+        super().__init__()
+        self.dense = tf.keras.layers.Dense(6)
+        self.activation = make()
+
+    def call(self, x):
+        return self.activation(self.dense(x))
+
+
+class Cell(tf.keras.layers.Layer):
+    """An RNN cell that holds the layer."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.state_size = self.output_size = 6
+        self.dense = tf.keras.layers.Dense(6)
+        self.activation = make()
+
+    def build(self, input_shape):
+        self.dense.build((None, input_shape[-1] + 6))
+        self.activation.build((None, 6))
+        self.built = True
+
+    def call(self, x, states):
+        y = self.activation(self.dense(tf.concat([x, states[0]], -1)))
+        return y, [y]
+
+
+def functional(make):
+    inputs = tf.keras.Input((6,))
+    return tf.keras.Model(inputs, make()(tf.keras.layers.Dense(6)(inputs)))
+
+
+def sequential(layer):
+    return tf.keras.Sequential([tf.keras.layers.Dense(6), layer])
+
+
+HOSTS = {
+    "Sequential": ((6,), lambda make: sequential(make())),
+    "Functional": ((6,), functional),
+    "subclassed": ((6,), Subclassed),
+    "Dense activation": (
+        (6,),
+        lambda make: tf.keras.Sequential([tf.keras.layers.Dense(6, activation=make())]),
+    ),
+    "Activation": (
+        (6,),
+        lambda make: sequential(tf.keras.layers.Activation(make())),
+    ),
+    "TimeDistributed": (
+        (5, 6),
+        lambda make: sequential(tf.keras.layers.TimeDistributed(make())),
+    ),
+    "RNN cell": ((5, 6), lambda make: tf.keras.Sequential([tf.keras.layers.RNN(Cell(make))])),
+    "GRU activation": (
+        (5, 6),
+        lambda make: tf.keras.Sequential([tf.keras.layers.GRU(6, activation=make())]),
+    ),
+}
+USES = {
+    "fixed": lambda: LeakyReLU(0.25),
+    "one slope": lambda: LeakyReLU(0.25, trainable_alpha=True),
+    "per channel": lambda: LeakyReLU(0.25, trainable_alpha=True, axis=-1),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_hosts(host, use, run_eagerly, rng):
+    """The layer trains, and its slope with it, wherever Keras takes a layer."""
+    input_shape, build = HOSTS[host]
+    layers = []
+
+    def make():
+        layers.append(USES[use]())
+        return layers[-1]
+
+    model = build(make)
+    x = rng.normal(size=(8, *input_shape)).astype("float32")
+    y = rng.normal(size=model(x).shape).astype("float32")
+    model.compile(tf.keras.optimizers.SGD(0.05), "mse", run_eagerly=run_eagerly)
+    history = model.fit(x, y, epochs=3, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    (layer,) = layers
+    slopes = tf.convert_to_tensor(layer.alpha).numpy()
+    assert (slopes != 0.25).all() == (use != "fixed")
+    assert any(w is layer.alpha for w in model.trainable_weights) == (use != "fixed")
+
+
+def gradients(function, x, variables):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.reduce_sum(function(x) ** 2)
+    return tape.gradient(y, [x, *variables])
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_recompute_grad(in_graph, rng):
+    x = tf.constant(rng.normal(size=(4, 3)), tf.float32)
+    layer = LeakyReLU(0.25, trainable_alpha=True, axis=-1)
+    layer.build(x.shape)
+    plain = gradients(layer, x, layer.trainable_variables)
+    again = tf.recompute_grad(lambda x: layer(x))
+
+    def run():
+        return gradients(again, x, layer.trainable_variables)
+
+    recomputed = tf.function(run, autograph=False)() if in_graph else run()
+    for mine, theirs in zip(plain, recomputed, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.skipif(not hasattr(tf.keras, "RematScope"), reason="tf_keras has no RematScope")
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_rematerialization_scope(use, run_eagerly, rng):
+    x = rng.normal(size=(8, 3)).astype("float32")
+    weights = []
+    for scope in (None, "full"):
+        tf.keras.utils.set_random_seed(1)
+        with tf.keras.RematScope(mode=scope):
+            layer = USES[use]()
+        dense = tf.keras.layers.Dense(4), tf.keras.layers.Dense(3)
+        model = tf.keras.Sequential([tf.keras.Input((3,)), dense[0], layer, dense[1]])
+        model.compile("sgd", "mse", run_eagerly=run_eagerly)
+        model.fit(x, x, verbose=0)
+        weights.append(model.get_weights())
+    for plain, recomputed in zip(*weights, strict=True):
+        np.testing.assert_allclose(plain, recomputed, rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(tf.keras, "RematScope"), reason="tf_keras has no RematScope")
+def test_keras_fails_to_rematerialize_a_dense_layer_in_a_graph():
+    """Keras's own limit, which the README names. If this fails, that sentence can go."""
+    with tf.keras.RematScope(mode="full"):
+        dense = tf.keras.layers.Dense(3)
+    model = tf.keras.Sequential([tf.keras.Input((3,)), dense])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="currently supports keywords"):
+        model.fit(np.ones((2, 3)), np.ones((2, 3)), verbose=0)
