@@ -186,16 +186,30 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: JSON types only. `alpha` is the initial value."""
-        named = self.alpha_constraint == "positive"
         constraint, regularizer = self.alpha_constraint, self.alpha_regularizer
-        return {
+        config = {
             **super().get_config(),
             "alpha": self._initial_alpha.tolist(),
             "trainable_alpha": self.trainable_alpha,
             "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
-            "alpha_constraint": constraint if named else _serialize("constraint", constraint),
+            "alpha_constraint": constraint
+            if constraint == "positive"
+            else _serialize("constraint", constraint),
             "alpha_regularizer": _serialize("regularizer", regularizer),
         }
+        if isinstance(self.axis, tuple) and len(self.axis) > 1:
+            # Keras 3 drops an `axis` that is a list of several from the configs of `.h5` files.
+            config["axes"] = config["axis"]
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LeakyReLU:
+        """Returns the layer of a config that `get_config` returned."""
+        config = dict(config)
+        axes = config.pop("axes", None)
+        if axes is not None:
+            config["axis"] = axes
+        return cls(**config)
 
 
 def _checked_axis(axis: Any) -> int | tuple[int, ...] | None:
