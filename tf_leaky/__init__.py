@@ -1,9 +1,17 @@
-"""Leaky ReLU for Keras on TensorFlow: a function and a layer."""
+"""Leaky ReLU for Keras on TensorFlow: a function, a layer, an export and pictures."""
 
 from importlib.metadata import version
 
+from tf_leaky.export import export_saved_model
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.plot import plot_leaky_relu
 
-__all__ = ["DEFAULT_ALPHA", "LeakyReLU", "leaky_relu"]
+__all__ = [
+    "DEFAULT_ALPHA",
+    "LeakyReLU",
+    "export_saved_model",
+    "leaky_relu",
+    "plot_leaky_relu",
+]
 __version__ = version("tf_leaky")

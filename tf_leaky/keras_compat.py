@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import tensorflow as tf
@@ -46,7 +48,8 @@ def export(model: Any, path: Any) -> None:
     Never by `tf.saved_model.save`: under Keras 3, what that writes fails every request in a server.
     """
     if _package(tf.keras.Model) == "tf_keras":
-        model.export(str(path))
+        with contextlib.redirect_stdout(io.StringIO()):  # it has no switch for its report
+            model.export(str(path))
     else:
         model.export(str(path), format="tf_saved_model", verbose=False)
 

@@ -1,0 +1,74 @@
+"""What the pictures hold."""
+
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import oracle
+import pytest
+
+from tf_leaky import DEFAULT_ALPHA, plot_leaky_relu
+
+mpl.use("Agg")
+from matplotlib import pyplot  # after the backend is chosen
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    pyplot.close("all")
+
+
+def test_default_is_the_classic_picture():
+    ax = plot_leaky_relu()
+    f, derivative = ax.lines
+    x, y = f.get_data()
+    assert (x[0], x[-1]) == (-5, 5)
+    np.testing.assert_allclose(y, oracle.value(x, DEFAULT_ALPHA), rtol=1e-6)
+    x, slope = derivative.get_data()
+    np.testing.assert_allclose(slope, np.where(x > 0, 1, DEFAULT_ALPHA), rtol=1e-6)
+    assert slope[x == 0] == pytest.approx(DEFAULT_ALPHA)
+    assert ax.get_xlabel() == "x"
+    assert ax.get_ylabel() == "f(x) and df/dx"
+    assert ax.xaxis.get_gridlines()[0].get_visible()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["f, alpha = 0.1", "df/dx, alpha = 0.1"]
+
+
+@pytest.mark.parametrize("alpha", [-0.5, 0, 1.5, np.float32(0.25), [0.1, 0.3], np.array([0.2])])
+def test_slopes(alpha):
+    slopes = np.atleast_1d(alpha)
+    ax = plot_leaky_relu(alpha)
+    assert len(ax.lines) == 2 * len(slopes)
+    for slope, line in zip(slopes, ax.lines[::2], strict=True):
+        x, y = line.get_data()
+        np.testing.assert_allclose(y, oracle.value(x, slope), rtol=1e-6)
+    assert len({line.get_color() for line in ax.lines}) == len(slopes)
+
+
+def test_draws_on_the_given_axes_and_shows_nothing(monkeypatch):
+    monkeypatch.setattr(pyplot, "show", lambda *_: pytest.fail("shown"))
+    _, ax = pyplot.subplots()
+    assert plot_leaky_relu(ax=ax) is ax
+    assert len(pyplot.get_fignums()) == 1
+
+
+def test_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot")
+    with pytest.raises(ImportError, match=r'pip install "tf_leaky\[plot\]"'):
+        plot_leaky_relu()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "error", "message"),
+    [
+        ("steep", TypeError, "plot_leaky_relu: expected alpha to be a real number"),
+        (float("nan"), ValueError, "plot_leaky_relu: expected alpha to be finite"),
+        ([], ValueError, "plot_leaky_relu: expected at least one slope"),
+    ],
+)
+def test_bad_slopes(alpha, error, message):
+    with pytest.raises(error, match=message):
+        plot_leaky_relu(alpha)
+    assert pyplot.get_fignums() == []
