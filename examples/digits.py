@@ -1,0 +1,145 @@
+"""Trains a small CNN with trained slopes on handwritten digits, and takes it all the way.
+
+    python examples/digits.py [--folder saved_models] [--epochs 12]
+
+The 1797 digits of 8 x 8 pixels are real and ship with scikit-learn. The model is trained, saved,
+reloaded in a fresh process, exported for TensorFlow Serving, run by TensorFlow's C++ loader in a
+process without Python TensorFlow, and drawn.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from plot_activations import SAVED_MODELS, draw
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import tf_leaky
+from tf_leaky import LeakyReLU
+
+RELOAD = """
+import sys, numpy, tensorflow, tf_leaky
+model = tensorflow.keras.models.load_model(sys.argv[1])
+numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
+"""
+
+
+def load_data():
+    """The digits as (images, labels) to train on and to test on; images (n, 8, 8, 1) in [0, 1]."""
+    digits = load_digits()
+    images = (digits.images[..., np.newaxis] / 16).astype("float32")
+    x, x_test, y, y_test = train_test_split(
+        images, digits.target, test_size=0.25, random_state=0, stratify=digits.target
+    )
+    return (x, y), (x_test, y_test)
+
+
+def build_model():
+    """A CNN with slopes per channel, one slope, and a fixed one."""
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((8, 8, 1), name="image"),
+            layers.Conv2D(16, 3, padding="same"),
+            LeakyReLU(0.25, trainable_alpha=True, axis=-1, name="per_channel"),
+            layers.Conv2D(32, 3, strides=2, padding="same"),
+            LeakyReLU(0.25, trainable_alpha=True, name="one_slope"),
+            layers.Flatten(),
+            layers.Dense(32),
+            LeakyReLU(0.1, name="fixed"),
+            layers.Dense(10, activation="softmax", name="digit"),
+        ]
+    )
+    model.compile(
+        tf.keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    return model
+
+
+def run_python(*arguments):
+    """What a Python process of its own prints; its log is shown only if it fails."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stderr}\n{arguments[0]} {arguments[1]}: failed, see above")
+    return done.stdout
+
+
+def predict_in_fresh_process(path, images):
+    """What the saved model predicts, in a process that only imports tf_leaky and loads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, answered = Path(folder) / "images.npy", Path(folder) / "answer.npy"
+        np.save(given, images)
+        run_python("-c", RELOAD, path, given, answered)
+        return np.load(answered)
+
+
+def predict_without_python_tensorflow(version, images):
+    """What the export answers under the C++ loader of TensorFlow Serving."""
+    signature = tf.saved_model.load(version).signatures["serving_default"]
+    (name,) = signature.structured_input_signature[1]
+    native = Path(tf_leaky.__file__).with_name("native.py")
+    with tempfile.TemporaryDirectory() as folder:
+        given, answered = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
+        np.savez(given, **{name: images})
+        print(run_python("-I", native, version, given, answered), end="")
+        with np.load(answered) as outputs:
+            (answer,) = outputs.values()
+        return answer
+
+
+def check_equal(found, expected, what):
+    """Prints how far two predictions are apart, and stops if that is too far."""
+    worst = float(np.abs(found - expected).max())
+    print(f"{what}: {len(found)} predictions, at most {worst:.1e} apart")
+    if not worst <= 1e-5:
+        raise SystemExit(f"{what}: expected the predictions of the trained model")
+
+
+def main():
+    """Trains, saves, reloads, exports, checks and draws; ends with a table of what was made."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to write")
+    parser.add_argument("--epochs", type=int, default=12)
+    arguments = parser.parse_args()
+    folder, started = arguments.folder, time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    tf.keras.utils.set_random_seed(0)
+
+    (x, y), (x_test, y_test) = load_data()
+    model = build_model()
+    model.fit(x, y, epochs=arguments.epochs, batch_size=32, validation_data=(x_test, y_test))
+    _, accuracy = model.evaluate(x_test, y_test, verbose=0)
+    print(f"\naccuracy on {len(y_test)} digits that it was not trained on: {accuracy:.3f}")
+    for name in ("per_channel", "one_slope"):
+        slopes = np.ravel(tf.convert_to_tensor(model.get_layer(name).alpha))
+        print(
+            f"slopes of {name}, from 0.25:", np.array2string(slopes, precision=3, max_line_width=90)
+        )
+
+    saved = folder / "digits.keras"
+    model.save(saved)
+    expected = model.predict(x_test, verbose=0)
+    check_equal(predict_in_fresh_process(saved, x_test), expected, "reloaded in a fresh process")
+    version = tf_leaky.export_saved_model(model, folder / "digits")
+    answer = predict_without_python_tensorflow(version, x_test)
+    check_equal(answer, expected, "exported, without Python TensorFlow")
+    figures = draw(folder, x_test)
+
+    print(f"\nmade in {time.monotonic() - started:.0f} seconds:")
+    for what, path in (
+        ("trained model", saved),
+        ("TensorFlow Serving export", version),
+        ("the function", figures[0]),
+        ("its activations", figures[1]),
+    ):
+        print(f"  {what:26} {path}")
+
+
+if __name__ == "__main__":
+    main()
