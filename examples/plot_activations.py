@@ -33,30 +33,38 @@ def draw_activations(model, images, path):
     activations = [layer for layer in model.layers if isinstance(layer, tf_leaky.LeakyReLU)]
     watched = [tensor for layer in activations for tensor in (layer.input, layer.output)]
     values = tf.keras.Model(model.inputs, watched).predict(images, verbose=0)
-    figure, axes = pyplot.subplots(
-        len(activations),
-        2,
-        figsize=(8, 2.4 * len(activations)),
-        layout="constrained",
-        squeeze=False,
-    )
+    size = (9, 2.5 * len(activations))
+    figure, axes = pyplot.subplots(len(activations), 2, figsize=size, layout="constrained")
     for row, layer, before, after in zip(axes, activations, values[::2], values[1::2], strict=True):
-        slopes = np.ravel(tf.convert_to_tensor(layer.alpha))
-        named = f"slope {slopes[0]:.3f}"
-        if slopes.size > 1:
-            named = f"{slopes.size} slopes, {slopes.min():.3f} to {slopes.max():.3f}"
-        limits = float(before.min()), float(before.max())
-        for ax, data, what in zip(row, (before, after), ("sees", "sends on"), strict=True):
-            bins = np.linspace(*limits, 61)
-            ax.hist(data[data > 0], bins, color="C0", label="positive")
-            ax.hist(
-                data[data <= 0], bins, color="C1", label=f"not positive: {(data <= 0).mean():.0%}"
-            )
-            ax.set(title=f"what {layer.name} {what}", xlabel="value", ylabel="count", yscale="log")
-            ax.legend(title=named if what == "sends on" else None)
+        not_positive = (before <= 0).mean()
+        titles = (
+            f"{layer.name} sees: {not_positive:.0%} not positive",
+            f"{layer.name} sends on: {describe_slopes(layer)}",
+        )
+        edges = bins_around_zero(float(before.min()), float(before.max()))
+        for ax, data, title in zip(row, (before, after), titles, strict=True):
+            ax.hist(data[data > 0], edges, color="C0", label="positive")
+            ax.hist(data[data <= 0], edges, color="C1", label="not positive")
+            ax.set_title(title, fontsize="medium")
+            ax.set(xlabel="value", ylabel="count", yscale="log")
             ax.grid(visible=True, alpha=0.4)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def describe_slopes(layer):
+    """The slope of a layer, or how many there are and from where to where, as text."""
+    slopes = np.ravel(tf.convert_to_tensor(layer.alpha))
+    if slopes.size == 1:
+        return f"slope {slopes[0]:.3f}"
+    return f"{slopes.size} slopes, {slopes.min():.2f} to {slopes.max():.2f}"
+
+
+def bins_around_zero(lowest, highest, count=60):
+    """Edges of histogram bins of one width, of which 0 is one."""
+    width = (highest - lowest) / count
+    return width * np.arange(np.floor(lowest / width), np.ceil(highest / width) + 1)
 
 
 def draw(folder, images):

@@ -1,0 +1,62 @@
+"""The examples run from end to end, in processes of their own, on real data."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder that the digits example wrote, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, EXAMPLES / "digits.py", "--folder", folder, "--epochs", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
+
+
+def test_digits_learns_on_real_data(demo):
+    _, printed = demo
+    (line,) = [line for line in printed.splitlines() if line.startswith("accuracy on 450 digits")]
+    assert float(line.split(":")[1]) > 0.9
+    assert "slopes of per_channel" in printed
+
+
+def test_digits_reloads_and_serves_the_same_predictions(demo):
+    _, printed = demo
+    assert "reloaded in a fresh process: 450 predictions, at most " in printed
+    assert "answered without Python TensorFlow; imported of it: nothing" in printed
+    assert "exported, without Python TensorFlow: 450 predictions, at most " in printed
+
+
+def test_digits_ends_with_a_table_of_what_is_there(demo):
+    folder, printed = demo
+    made = printed.split("\nmade in ")[1].splitlines()[1:]
+    paths = [Path(line.split()[-1]) for line in made]
+    assert [path.relative_to(folder).as_posix() for path in paths] == [
+        "digits.keras",
+        "digits/1",
+        "leaky_relu.png",
+        "activations.png",
+    ]
+    assert all(path.exists() for path in paths)
+
+
+def test_plot_activations_draws_again(demo):
+    folder, _ = demo
+    before = (folder / "activations.png").stat().st_mtime_ns
+    command = [sys.executable, EXAMPLES / "plot_activations.py", "--folder", folder]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (folder / "activations.png").stat().st_mtime_ns > before
+    assert (folder / "activations.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_activations_says_what_it_needs(tmp_path):
+    command = [sys.executable, EXAMPLES / "plot_activations.py", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "run `make demo` first" in done.stderr
