@@ -1,5 +1,6 @@
 """The first form of `export_saved_model`, and the runner that answers without Python TensorFlow."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-import tf_leaky
-from tf_leaky import LeakyReLU, export_saved_model
+from tf_leaky import LeakyReLU, export_saved_model, native
 
-NATIVE = Path(tf_leaky.__file__).with_name("native.py")
+NATIVE = Path(native.__file__)
 
 
 def small_model(case):
@@ -155,6 +155,12 @@ def test_runner_names_a_wrong_input(tmp_path):
     assert done.returncode != 0
     assert "expected inputs" in done.stderr
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_runner_without_tensorflow_says_so(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="expected tensorflow to be installed"):
+        native.SavedModel("anywhere")
 
 
 def test_runner_catches_an_export_that_python_does_not(tmp_path):

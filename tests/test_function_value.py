@@ -60,9 +60,13 @@ def test_value_at_the_edges(mode, dtype, alpha, kind):
 
 
 @each_mode
-def test_sign_of_zero_is_that_of_alpha_times_zero(mode):
-    y = mode(lambda x: leaky_relu(x, 0.1))(tf.constant([0.0, -0.0]))
-    np.testing.assert_array_equal(np.signbit(y.numpy()), [False, True])
+@each_dtype
+@pytest.mark.parametrize("alpha", [0.1, -0.5])
+@pytest.mark.parametrize("kind", ["number", "tensor"])
+def test_zero_is_multiplied_by_alpha_too(mode, dtype, alpha, kind):
+    slope = alpha if kind == "number" else tf.constant(alpha)
+    y = mode(lambda x: leaky_relu(x, slope))(tf.cast(tf.constant([0.0, -0.0]), dtype))
+    np.testing.assert_array_equal(np.signbit(as_float64(y)), [alpha < 0, alpha > 0])
 
 
 def test_fixed_slope_in_float64_is_exact():
