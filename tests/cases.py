@@ -91,7 +91,7 @@ class Layer:
 
     @property
     def positive(self):
-        return self.trained and self.arguments.get("alpha_constraint", "") != None  # noqa: E711
+        return self.trained and self.arguments.get("alpha_constraint", "positive") == "positive"
 
     def __str__(self):
         return self.name

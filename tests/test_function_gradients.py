@@ -10,7 +10,6 @@ import tensorflow as tf
 from tf_leaky import leaky_relu
 
 each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
-each_trained = pytest.mark.parametrize("case", cases.TRAINED, ids=cases.names)
 each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
 each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
 
@@ -49,10 +48,8 @@ def test_gradient_is_the_closed_form(case, mode, dtype, rng):
         )
 
 
-@each_trained
+@pytest.mark.parametrize("case", [c for c in cases.TRAINED if 0 not in c.shape], ids=cases.names)
 def test_gradient_agrees_with_finite_differences(case, rng):
-    if case.shape == (0, 3):
-        pytest.skip("nothing to differ")
     x, weights = cases.sample(case, rng)
     x = tf.where(tf.abs(x) < 1e-2, tf.constant(0.5, tf.float64), x)  # off the kink
     alpha = tf.constant(case.alpha, tf.float64)
@@ -191,11 +188,9 @@ def test_derivatives_of_every_kind_with_a_fixed_slope(alpha, mode, dtype, rng):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5 if dtype == "float32" else 1e-13)
 
 
-@each_case
+@pytest.mark.parametrize("case", [c for c in cases.FUNCTIONS if 0 not in c.shape], ids=cases.names)
 @each_mode
 def test_jacobian_of_the_value(case, mode, rng):
-    if case.shape == (0, 3):
-        pytest.skip("the Jacobian of nothing")
     x, _ = cases.sample(case, rng)
     alpha = tf.constant(case.alpha, tf.float64)
 
@@ -215,11 +210,14 @@ def test_jacobian_of_the_value(case, mode, rng):
 
 @each_dtype
 @each_mode
-@pytest.mark.parametrize("alpha", [-0.5, 0.0, 0.25, 1.5])
-@pytest.mark.parametrize("kind", ["number", "tensor", "positive tensor"])
+@pytest.mark.parametrize(
+    ("alpha", "kind"),
+    [
+        *((alpha, kind) for alpha in (-0.5, 0.0, 0.25, 1.5) for kind in ("number", "tensor")),
+        *((alpha, "positive tensor") for alpha in (0.25, 1.5)),
+    ],
+)
 def test_slope_at_zero_and_nan_is_alpha(dtype, mode, alpha, kind):
-    if kind == "positive tensor" and alpha <= 0:
-        return  # held by test_broken_promise_of_a_positive_alpha_gives_nan
     x = tf.cast(tf.constant([0.0, -0.0, np.nan]), dtype)
 
     def run(x, alpha):

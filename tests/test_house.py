@@ -14,17 +14,18 @@ PACKAGE = Path(tf_leaky.__file__).parent
 # What each room may import, beside the standard library. Imports point down this table only.
 ROOMS = {
     "keras_compat": {"tensorflow"},
-    "ops": {"tensorflow", "numpy"},
+    "checks": {"tensorflow", "numpy"},
+    "ops": {"tensorflow", "numpy", "checks"},
     "native": {"numpy"},
-    "layer": {"tensorflow", "numpy", "ops", "keras_compat"},
+    "layer": {"tensorflow", "numpy", "checks", "ops", "keras_compat"},
     "export": {"keras_compat"},
-    "plot": {"tensorflow", "numpy", "matplotlib", "ops"},
+    "plot": {"tensorflow", "numpy", "matplotlib", "checks", "ops"},
     "__init__": {"layer", "ops", "export", "plot"},
 }
 
 
 def imports(path):
-    """The modules outside the standard library that a file imports, and which of them on top."""
+    """The modules outside the standard library that a file imports, at its top or within."""
     tree = ast.parse(path.read_text())
     found = set()
     for node in ast.walk(tree):

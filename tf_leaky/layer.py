@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_leaky import keras_compat
-from tf_leaky.ops import DEFAULT_ALPHA, check_floating, constant_slopes, leaky_relu
+from tf_leaky.checks import (
+    check_floating,
+    checked_axis,
+    checked_input_shape,
+    constant_slopes,
+    sizes_of_axes,
+)
+from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 keras_compat.refuse_other_backends()
 
@@ -103,7 +109,7 @@ class LeakyReLU(tf.keras.layers.Layer):
                 f"Received: trainable_alpha={trainable_alpha!r}. Give a Python bool."
             )
         self.trainable_alpha = trainable_alpha
-        self.axis = _checked_axis(axis)
+        self.axis = checked_axis(axis)
         self.alpha_constraint = _checked_constraint(alpha_constraint)
         self.alpha_regularizer = _from_keras("regularizer", alpha_regularizer)
         # With slopes that stay positive, the output is enough for the backward pass.
@@ -131,7 +137,7 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the weight `alpha`, unless the slope is one fixed number."""
-        shape = _checked_input_shape(input_shape)
+        shape = checked_input_shape(input_shape)
         if self.trainable_alpha or self.axis is not None:
             slopes_shape = () if self.axis is None else self._place_slopes(self.axis, shape)
             constraint = _keep_positive if self._positive_alpha else self.alpha_constraint
@@ -150,7 +156,7 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     def _place_slopes(self, axis: Any, input_shape: tf.TensorShape) -> tuple[int, ...]:
         """The shape of the slopes for such an input; notes how they broadcast to it."""
-        sizes = _sizes_of_axes(axis, input_shape)
+        sizes = sizes_of_axes(axis, input_shape)
         shape = tuple(sizes.values())
         if self._initial_alpha.ndim and self._initial_alpha.shape != shape:
             raise ValueError(
@@ -210,65 +216,6 @@ class LeakyReLU(tf.keras.layers.Layer):
         if axes is not None:
             config["axis"] = axes
         return cls(**config)
-
-
-def _checked_axis(axis: Any) -> int | tuple[int, ...] | None:
-    axes = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
-    if axis is None:
-        return None
-    if not axes or not all(isinstance(a, Integral) and not isinstance(a, bool) for a in axes):
-        raise TypeError(
-            "LeakyReLU: expected axis to be None, an integer or a list of integers. "
-            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
-        )
-    if 0 in axes:
-        raise ValueError(
-            "LeakyReLU: expected axis to leave out the batch axis, 0. "
-            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
-        )
-    axes = tuple(int(a) for a in axes)
-    return axes if isinstance(axis, list | tuple) else axes[0]
-
-
-def _checked_input_shape(input_shape: Any) -> tf.TensorShape:
-    try:
-        return tf.TensorShape(input_shape)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            "LeakyReLU: expected one input tensor. "
-            f"Received: input_shape={input_shape!r}. Call the layer once for each tensor."
-        ) from error
-
-
-def _sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> dict[int, int]:
-    """The sizes of the named axes, by axis, in ascending order of the (now positive) axes."""
-    given = axis if isinstance(axis, tuple) else (axis,)
-    received = f"Received: axis={axis!r}, input_shape={input_shape}."
-    rank = input_shape.rank
-    if rank is None:
-        raise ValueError(
-            f"LeakyReLU: expected an input of known rank where axis is given. {received} "
-            "Give the input a shape, or axis=None for one slope."
-        )
-    if not all(-rank <= a < rank for a in given):
-        raise ValueError(
-            f"LeakyReLU: expected axis to lie within an input of rank {rank}. {received} "
-            f"Give axes from 1 to {rank - 1}, or from {1 - rank} to -1."
-        )
-    axes = sorted(a % rank for a in given)
-    if axes[0] == 0 or len(set(axes)) < len(axes):
-        raise ValueError(
-            f"LeakyReLU: expected axis to name each axis once, and not the batch axis. {received} "
-            f"These are the axes {axes}: leave out what is there twice, and 0."
-        )
-    sizes = {a: input_shape[a] for a in axes}
-    if None in sizes.values():
-        raise ValueError(
-            f"LeakyReLU: expected axes with slopes of their own to have known sizes. {received} "
-            "Leave the unknown axes out of axis, so that slopes are shared along them, or give the "
-            "input a full shape."
-        )
-    return sizes
 
 
 def _checked_constraint(constraint: Any) -> Any:

@@ -24,12 +24,13 @@ Three facts about TensorFlow shape the code, and a test holds each:
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from tf_leaky.checks import constant_slopes, fit, floating_tensor, wider
 
 DEFAULT_ALPHA = 0.1
 
@@ -81,7 +82,7 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
         - He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852, for
           the trained slope
     """
-    x = _floating_tensor(x, "x")
+    x = floating_tensor(x, "x")
     if not isinstance(positive_alpha, bool):
         raise TypeError(
             "leaky_relu: expected positive_alpha to be True or False. "
@@ -91,110 +92,9 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
         values = constant_slopes(alpha, x.dtype, subject="leaky_relu")
         if values.ndim == 0:
             return _fixed(x, float(values))
-        alpha = tf.constant(values, _wider(x.dtype, tf.float32))
-    alpha = _fit(_floating_tensor(alpha, "alpha"), x)
+        alpha = tf.constant(values, wider(x.dtype, tf.float32))
+    alpha = fit(floating_tensor(alpha, "alpha"), x)
     return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
-
-
-def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
-    """Returns `alpha`, a number or (nested lists of) numbers, as a float64 array.
-
-    Args:
-        alpha: A Python or NumPy number, nested lists of such, or an array.
-        dtype: The floating-point dtype in which every value must be finite.
-        subject: The name that an error message starts with.
-
-    Raises:
-        TypeError: If `alpha` is not numeric. True and False count as no number.
-        ValueError: If a value is NaN, infinite, or too large for `dtype`.
-    """
-    dtype = tf.as_dtype(dtype)
-    try:
-        given = np.asarray(alpha)
-        kind = tf.as_dtype(given.dtype)
-        if not (kind.is_floating or kind.is_integer) and not _holds_exact_numbers(given):
-            raise TypeError
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
-            f"Received: alpha={alpha!r}. Give a number such as {DEFAULT_ALPHA}."
-        ) from error
-    try:
-        with np.errstate(over="ignore"):
-            values = given.astype(np.float64)
-            finite = bool(np.isfinite(values.astype(dtype.as_numpy_dtype)).all())
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise ValueError(
-            f"{subject}: expected alpha to be finite in {dtype.name}. "
-            f"Received: alpha={alpha!r}. Give a finite slope, at most {dtype.max} in size."
-        )
-    return values
-
-
-def _holds_exact_numbers(array: np.ndarray) -> bool:
-    """Whether an object array holds only Python integers and fractions, of any size."""
-    return array.dtype == object and all(
-        isinstance(item, numbers.Rational) and not isinstance(item, bool) for item in array.flat
-    )
-
-
-def check_floating(dtype: Any, name: str, *, subject: str) -> None:
-    """Raises TypeError unless `dtype` is one of the four that leaky ReLU is defined on."""
-    dtype = tf.as_dtype(dtype)
-    if dtype not in (tf.float16, tf.bfloat16, tf.float32, tf.float64):
-        raise TypeError(
-            f"{subject}: expected {name} to be of float16, bfloat16, float32 or float64. "
-            f"Received: {name}.dtype={dtype.name!r}. Cast it, as in tf.cast({name}, tf.float32)."
-        )
-
-
-def _floating_tensor(value: Any, name: str) -> tf.Tensor:
-    """`value` as a tensor of one of the four dtypes, or a TypeError that names it."""
-    try:
-        tensor = tf.convert_to_tensor(value)
-        if not isinstance(tensor, tf.Tensor):  # tf_keras answers a symbolic tensor with another
-            raise TypeError
-    except (TypeError, ValueError) as error:
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise TypeError(
-            f"leaky_relu: expected {name} to be a tensor or what converts to one. "
-            f"Received: {name}={value!r} of type {kind}. Give ragged and sparse tensors by their "
-            "values, and symbolic Keras tensors to the layer tf_leaky.LeakyReLU of the same Keras."
-        ) from error
-    check_floating(tensor.dtype, name, subject="leaky_relu")
-    return tensor
-
-
-def _wider(*dtypes: Any) -> Any:
-    """The dtype in which products are made and summed."""
-    return tf.float64 if tf.float64 in dtypes else tf.float32
-
-
-def _fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
-
-    Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
-    the graph runs, on an alpha that would broadcast the other way. It is done in the wide dtype, as
-    its gradient is a sum.
-    """
-    if alpha.shape.rank == 0:
-        return alpha
-    if alpha.shape.rank is not None and x.shape.rank is not None:
-        sizes = [None] * alpha.shape.rank + x.shape.as_list()
-        pairs = list(zip(alpha.shape.as_list(), sizes[-alpha.shape.rank :], strict=True))
-        if alpha.shape.rank > x.shape.rank or any(
-            mine not in (None, 1) and size not in (None, mine) for mine, size in pairs
-        ):
-            raise ValueError(
-                "leaky_relu: expected the shape of alpha to broadcast to that of x. "
-                f"Received: alpha.shape={alpha.shape}, x.shape={x.shape}. "
-                "Give one slope, or sizes that are 1 or those of the last axes of x."
-            )
-        if all(mine == 1 or (mine is not None and mine == size) for mine, size in pairs):
-            return alpha
-    return tf.broadcast_to(tf.cast(alpha, _wider(x.dtype, alpha.dtype)), tf.shape(x))
 
 
 def _hidden(tensor: tf.Tensor) -> tf.Tensor:
@@ -209,8 +109,11 @@ def _differentiate(
 
     The y that `backward` is given is the returned tensor itself, not the one made inside: so the
     next layer and the backward pass keep one and the same tensor, and since that one has a gradient
-    of its own, derivatives of every order come out right. Forward-mode differentiation in eager
-    mode calls `backward` before the return, with the result of `forward`.
+    of its own, a tape finds derivatives of every order.
+
+    Forward-mode differentiation in eager mode calls `backward` before the return, with the result
+    of `forward`. It would rather use the derivative of the steps inside, from which x is hidden: so
+    their result is hidden as well.
     """
     kept = {}
 
@@ -248,7 +151,7 @@ def _fixed(x: tf.Tensor, alpha: float) -> tf.Tensor:
 
 def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """Leaky ReLU of a differentiable slope of any value; keeps x."""
-    wide = _wider(x.dtype, alpha.dtype)
+    wide = wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
@@ -268,7 +171,7 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     alpha. Forward-mode differentiation in eager mode asks for it before the outer y is there, so
     that an inner one, with the same gradient, stands in.
     """
-    dtype, wide = x.dtype, _wider(x.dtype, alpha.dtype)
+    dtype, wide = x.dtype, wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
@@ -292,7 +195,7 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """The value, by plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
     x, alpha = _hidden(x), _hidden(alpha)
-    wide = _wider(x.dtype, alpha.dtype)
+    wide = wider(x.dtype, alpha.dtype)
     return tf.where(x > 0, x, tf.cast(tf.cast(alpha, wide) * tf.cast(x, wide), x.dtype))
 
 
@@ -300,7 +203,7 @@ def _sum_like(alpha: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
     """Sums `terms` over the axes along which `alpha` was broadcast, to the shape of `alpha`."""
     if alpha.shape.rank == 0:
         return tf.reduce_sum(terms)
-    if alpha.shape.rank is None:  # alpha was spread out to the shape of x: see _fit
+    if alpha.shape.rank is None:  # alpha was spread out to the shape of x: see checks.fit
         return terms
     lead = terms.shape.rank - alpha.shape.rank
     shared = [lead + axis for axis, size in enumerate(alpha.shape) if size == 1]

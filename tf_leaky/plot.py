@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.ops import DEFAULT_ALPHA, constant_slopes, leaky_relu
+from tf_leaky.checks import constant_slopes
+from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 
 def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:

@@ -1,0 +1,171 @@
+"""What the function and the layer accept, and what they say where it is something else."""
+
+from __future__ import annotations
+
+from numbers import Integral, Rational
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
+    """Returns `alpha`, a number or (nested lists of) numbers, as a float64 array.
+
+    Args:
+        alpha: A Python or NumPy number, nested lists of such, or an array.
+        dtype: The floating-point dtype in which every value must be finite.
+        subject: The name that an error message starts with.
+
+    Raises:
+        TypeError: If `alpha` is not numeric. True and False count as no number.
+        ValueError: If a value is NaN, infinite, or too large for `dtype`.
+    """
+    dtype = tf.as_dtype(dtype)
+    try:
+        given = np.asarray(alpha)
+        kind = tf.as_dtype(given.dtype)
+        if not (kind.is_floating or kind.is_integer) and not _holds_exact_numbers(given):
+            raise TypeError
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
+            f"Received: alpha={alpha!r}. Give a Python or NumPy number."
+        ) from error
+    try:
+        with np.errstate(over="ignore"):
+            values = given.astype(np.float64)
+            finite = bool(np.isfinite(values.astype(dtype.as_numpy_dtype)).all())
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ValueError(
+            f"{subject}: expected alpha to be finite in {dtype.name}. "
+            f"Received: alpha={alpha!r}. Give a finite slope, at most {dtype.max} in size."
+        )
+    return values
+
+
+def _holds_exact_numbers(array: np.ndarray) -> bool:
+    """Whether an object array holds only Python integers and fractions, of any size."""
+    return array.dtype == object and all(
+        isinstance(item, Rational) and not isinstance(item, bool) for item in array.flat
+    )
+
+
+def check_floating(dtype: Any, name: str, *, subject: str) -> None:
+    """Raises TypeError unless `dtype` is one of the four that leaky ReLU is defined on."""
+    dtype = tf.as_dtype(dtype)
+    if dtype not in (tf.float16, tf.bfloat16, tf.float32, tf.float64):
+        raise TypeError(
+            f"{subject}: expected {name} to be of float16, bfloat16, float32 or float64. "
+            f"Received: {name}.dtype={dtype.name!r}. Cast it, as in tf.cast({name}, tf.float32)."
+        )
+
+
+def floating_tensor(value: Any, name: str) -> tf.Tensor:
+    """`value` as a tensor of one of the four dtypes, or a TypeError that names it."""
+    try:
+        tensor = tf.convert_to_tensor(value)
+        if not isinstance(tensor, tf.Tensor):  # tf_keras answers a symbolic tensor with another
+            raise TypeError
+    except (TypeError, ValueError) as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(
+            f"leaky_relu: expected {name} to be a tensor or what converts to one. "
+            f"Received: {name}={value!r} of type {kind}. Give ragged and sparse tensors by their "
+            "values, and symbolic Keras tensors to the layer tf_leaky.LeakyReLU of the same Keras."
+        ) from error
+    check_floating(tensor.dtype, name, subject="leaky_relu")
+    return tensor
+
+
+def wider(*dtypes: Any) -> Any:
+    """The dtype in which products are made and summed."""
+    return tf.float64 if tf.float64 in dtypes else tf.float32
+
+
+def fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
+
+    Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
+    the graph runs, on an alpha that would broadcast the other way. It is done in the wide dtype, as
+    its gradient is a sum.
+    """
+    if alpha.shape.rank == 0:
+        return alpha
+    if alpha.shape.rank is not None and x.shape.rank is not None:
+        sizes = [None] * alpha.shape.rank + x.shape.as_list()
+        pairs = list(zip(alpha.shape.as_list(), sizes[-alpha.shape.rank :], strict=True))
+        if alpha.shape.rank > x.shape.rank or any(
+            mine not in (None, 1) and size not in (None, mine) for mine, size in pairs
+        ):
+            raise ValueError(
+                "leaky_relu: expected the shape of alpha to broadcast to that of x. "
+                f"Received: alpha.shape={alpha.shape}, x.shape={x.shape}. "
+                "Give one slope, or sizes that are 1 or those of the last axes of x."
+            )
+        if all(mine == 1 or (mine is not None and mine == size) for mine, size in pairs):
+            return alpha
+    return tf.broadcast_to(tf.cast(alpha, wider(x.dtype, alpha.dtype)), tf.shape(x))
+
+
+def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
+    """Returns `axis` with Python integers in it, a list as a tuple; or raises what is wrong."""
+    axes = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
+    if axis is None:
+        return None
+    if not axes or not all(isinstance(a, Integral) and not isinstance(a, bool) for a in axes):
+        raise TypeError(
+            "LeakyReLU: expected axis to be None, an integer or a list of integers. "
+            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
+        )
+    if 0 in axes:
+        raise ValueError(
+            "LeakyReLU: expected axis to leave out the batch axis, 0. "
+            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
+        )
+    axes = tuple(int(a) for a in axes)
+    return axes if isinstance(axis, list | tuple) else axes[0]
+
+
+def checked_input_shape(input_shape: Any) -> tf.TensorShape:
+    """Returns the shape of the one input, or raises a TypeError if there are several."""
+    try:
+        return tf.TensorShape(input_shape)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "LeakyReLU: expected one input tensor. "
+            f"Received: input_shape={input_shape!r}. Call the layer once for each tensor."
+        ) from error
+
+
+def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> dict[int, int]:
+    """The sizes of the named axes, by axis, in ascending order of the (now positive) axes."""
+    given = axis if isinstance(axis, tuple) else (axis,)
+    received = f"Received: axis={axis!r}, input_shape={input_shape}."
+    rank = input_shape.rank
+    if rank is None:
+        raise ValueError(
+            f"LeakyReLU: expected an input of known rank where axis is given. {received} "
+            "Give the input a shape, or axis=None for one slope."
+        )
+    if not all(-rank <= a < rank for a in given):
+        raise ValueError(
+            f"LeakyReLU: expected axis to lie within an input of rank {rank}. {received} "
+            f"Give axes from 1 to {rank - 1}, or from {1 - rank} to -1."
+        )
+    axes = sorted(a % rank for a in given)
+    if axes[0] == 0 or len(set(axes)) < len(axes):
+        raise ValueError(
+            f"LeakyReLU: expected axis to name each axis once, and not the batch axis. {received} "
+            f"These are the axes {axes}: leave out what is there twice, and 0."
+        )
+    sizes = {a: input_shape[a] for a in axes}
+    if None in sizes.values():
+        raise ValueError(
+            f"LeakyReLU: expected axes with slopes of their own to have known sizes. {received} "
+            "Leave the unknown axes out of axis, so that slopes are shared along them, or give the "
+            "input a full shape."
+        )
+    return sizes
