@@ -134,10 +134,20 @@ def checked_input_shape(input_shape: Any) -> tf.TensorShape:
     try:
         return tf.TensorShape(input_shape)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            "LeakyReLU: expected one input tensor. "
-            f"Received: input_shape={input_shape!r}. Call the layer once for each tensor."
-        ) from error
+        raise _several_inputs("input_shape", input_shape) from error
+
+
+def check_one_tensor(inputs: Any) -> None:
+    """Raises TypeError for a list, tuple or dict, which TensorFlow would stack in silence."""
+    if isinstance(inputs, list | tuple | dict):
+        raise _several_inputs("inputs", type(inputs))
+
+
+def _several_inputs(name: str, received: Any) -> TypeError:
+    return TypeError(
+        "LeakyReLU: expected one input tensor. "
+        f"Received: {name}={received!r}. Call the layer once for each tensor."
+    )
 
 
 def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> dict[int, int]:
@@ -153,7 +163,7 @@ def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> d
     if not all(-rank <= a < rank for a in given):
         raise ValueError(
             f"LeakyReLU: expected axis to lie within an input of rank {rank}. {received} "
-            f"Give axes from 1 to {rank - 1}, or from {1 - rank} to -1."
+            f"Beside the batch, its axes are {list(range(1, rank))}."
         )
     axes = sorted(a % rank for a in given)
     if axes[0] == 0 or len(set(axes)) < len(axes):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_leaky import keras_compat
 from tf_leaky.checks import (
     check_floating,
+    check_one_tensor,
     checked_axis,
     checked_input_shape,
     constant_slopes,
@@ -174,6 +175,7 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns leaky ReLU of `inputs`, in their shape and dtype."""
+        check_one_tensor(inputs)
         return leaky_relu(inputs, self._slopes(), positive_alpha=self._positive_alpha)
 
     def _slopes(self) -> Any:
@@ -187,6 +189,7 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         """Keras 3 asks this, and never traces `call`, when it is given a symbolic input."""
+        check_one_tensor(inputs)
         check_floating(inputs.dtype, "inputs", subject="LeakyReLU")
         return super().compute_output_spec(inputs, **kwargs)
 
