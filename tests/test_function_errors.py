@@ -58,6 +58,11 @@ def test_alpha_that_is_not_numeric(alpha):
         leaky_relu(X, alpha)
 
 
+def test_list_of_symbolic_slopes():
+    with pytest.raises(TypeError, match="expected alpha to be a real number"):
+        tf.function(lambda a: leaky_relu(X, [a, a]), autograph=False)(tf.constant(0.1))
+
+
 @pytest.mark.parametrize(
     "alpha",
     [float("nan"), float("inf"), -float("inf"), np.float32("nan"), 1e39, 10**400, [0.1, np.inf]],

@@ -328,3 +328,24 @@ def test_unused_gradient_of_alpha_is_none_for_a_number():
     dx, dalpha = tape.gradient(y, [x, alpha])
     assert float(dx[0]) == 0.5
     assert dalpha is None
+
+
+@pytest.mark.parametrize("case", [c for c in cases.FUNCTIONS if 0 not in c.shape], ids=cases.names)
+def test_second_derivative_inside_a_branch(case, rng):
+    """The branch is given tensors of the graph around it."""
+    x, _ = cases.sample(case, rng)
+    alpha = tf.constant(case.alpha, tf.float64)
+
+    def second(function):
+        def run(x, alpha):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.cond(tf.size(x) > 0, lambda: function(x, alpha) ** 3, lambda: x)
+                gradient = tf.reduce_sum(inner.gradient(y, x) ** 2)
+            return outer.gradient(gradient, x)
+
+        return tf.function(run, autograph=False)
+
+    np.testing.assert_allclose(second(case)(x, alpha), second(plain)(x, alpha), rtol=1e-13)

@@ -123,6 +123,26 @@ def test_unknown_regularizer(regularizer):
         LeakyReLU(alpha_regularizer=regularizer)
 
 
+@pytest.mark.parametrize("kind", ["constraint", "regularizer"])
+def test_class_in_place_of_an_instance(kind):
+    class Wanted:
+        def __call__(self, weight):
+            return weight
+
+    if IS_KERAS_3:  # which makes an instance of it
+        layer = LeakyReLU(**{f"alpha_{kind}": Wanted})
+        assert isinstance(getattr(layer, f"alpha_{kind}"), Wanted)
+    else:
+        with pytest.raises(ValueError, match=f"alpha_{kind} to be "):
+            LeakyReLU(**{f"alpha_{kind}": Wanted})
+
+
+@pytest.mark.parametrize("dtype", ["int32", "string", "bool"])
+def test_dtype_that_computes_no_leaky_relu(dtype):
+    with pytest.raises(TypeError, match=rf"expected dtype to be of float16, .*dtype='{dtype}'"):
+        LeakyReLU(dtype=dtype)
+
+
 def test_unknown_argument_is_keras_own_error():
     with pytest.raises((TypeError, ValueError), match="negative_slope"):
         LeakyReLU(negative_slope=0.1)

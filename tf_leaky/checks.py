@@ -27,7 +27,7 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
         kind = tf.as_dtype(given.dtype)
         if not (kind.is_floating or kind.is_integer) and not _holds_exact_numbers(given):
             raise TypeError
-    except (TypeError, ValueError) as error:
+    except (NotImplementedError, TypeError, ValueError) as error:  # the first: a symbolic tensor
         raise TypeError(
             f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
             f"Received: alpha={alpha!r}. Give a Python or NumPy number."

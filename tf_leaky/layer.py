@@ -104,6 +104,7 @@ class LeakyReLU(tf.keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
+        check_floating(self.compute_dtype, "dtype", subject="LeakyReLU")
         if not isinstance(trainable_alpha, bool):
             raise TypeError(
                 "LeakyReLU: expected trainable_alpha to be True or False. "
@@ -231,9 +232,8 @@ def _from_keras(kind: str, value: Any) -> Any:
     """The Keras constraint or regularizer that `value` stands for: its name, config or itself."""
     try:
         found = getattr(tf.keras, f"{kind}s").get(value)
-        if not (
-            found is None or callable(found)
-        ):  # tf_keras returns some unknown names as they are
+        # Keras passes a class through, and tf_keras some unknown names.
+        if isinstance(found, type) or not (found is None or callable(found)):
             raise ValueError(found)
         return found
     except (TypeError, ValueError) as error:

@@ -102,6 +102,15 @@ def _hidden(tensor: tf.Tensor) -> tf.Tensor:
     return tf.stop_gradient(tensor) if tf.executing_eagerly() else tensor
 
 
+def _local(tensor: tf.Tensor) -> tf.Tensor:
+    """`tensor`, in the graph that is being built.
+
+    A backward pass that closes over a tensor of an outer graph, as a branch of `tf.cond` may be
+    given one, could not be differentiated again.
+    """
+    return tensor if tf.executing_eagerly() else tf.identity(tensor)
+
+
 def _differentiate(
     forward: Callable[..., tf.Tensor], backward: Callable[..., Any], *inputs: tf.Tensor
 ) -> tf.Tensor:
@@ -137,6 +146,7 @@ def _fixed(x: tf.Tensor, alpha: float) -> tf.Tensor:
             return tf.raw_ops.LeakyRelu(features=x, alpha=alpha)
         return tf.where(x > 0, x, alpha * x)
 
+    x = _local(x) if alpha < 0 else x
     kept_x = x if alpha < 0 else None  # what a closure names, it keeps
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -151,6 +161,7 @@ def _fixed(x: tf.Tensor, alpha: float) -> tf.Tensor:
 
 def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """Leaky ReLU of a differentiable slope of any value; keeps x."""
+    x, alpha = _local(x), _local(alpha)
     wide = wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -171,6 +182,7 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     alpha. Forward-mode differentiation in eager mode asks for it before the outer y is there, so
     that an inner one, with the same gradient, stands in.
     """
+    alpha = _local(alpha)
     dtype, wide = x.dtype, wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
