@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_leaky import LeakyReLU
 
+KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
 each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
 
 
@@ -320,6 +321,15 @@ def test_hosts(host, use, run_eagerly, rng):
     slopes = tf.convert_to_tensor(layer.alpha).numpy()
     assert (slopes != 0.25).all() == (use != "fixed")
     assert any(w is layer.alpha for w in model.trainable_weights) == (use != "fixed")
+
+
+def test_slope_of_an_activation_is_made_at_the_first_call():
+    """A sentence of the README. If this fails, it is out of date."""
+    host = tf.keras.layers.Dense(2, activation=LeakyReLU(0.25, trainable_alpha=True))
+    model = tf.keras.Sequential([tf.keras.Input((3,)), host])
+    assert len(model.trainable_weights) == (2 if KERAS_3 else 3)
+    model(np.ones((1, 3)))
+    assert len(model.trainable_weights) == 3
 
 
 def gradients(function, x, variables):
