@@ -15,7 +15,8 @@ def export_saved_model(model: Any, base_path: Any, *, version: int | None = None
     """Returns the version directory `base_path/<version>` that it writes for TensorFlow Serving.
 
     The model is written under a name that TensorFlow Serving ignores, and renamed when it is
-    complete, so that a server which polls `base_path` never sees half a version.
+    complete, so that a server which polls `base_path` never sees half a version. Export from one
+    thread of a process at a time: the name carries the process, not the thread.
 
     Args:
         model: A built Keras model, with layers of this package or without.
