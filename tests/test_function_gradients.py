@@ -157,7 +157,7 @@ def test_derivatives_of_every_kind(case, derivative, mode, dtype, rng):
         np.testing.assert_allclose(as_float64(mine), theirs, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("alpha", [0.3, -0.3])
+@pytest.mark.parametrize("alpha", [0.3, -0.3, [0.3, 0.1, 0.0], [[0.3], [-0.1]]], ids=str)
 @each_mode
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_derivatives_of_every_kind_with_a_fixed_slope(alpha, mode, dtype, rng):
@@ -250,6 +250,70 @@ def test_infinity_stays_out_of_the_slope_where_x_is_positive(mode, positive):
     dx, dalpha = gradients(case, mode, x, tf.constant(0.5), tf.constant([3.0, 5.0]))
     np.testing.assert_array_equal(dx, [3.0, 2.5])
     assert dalpha == -10.0
+
+
+@each_mode
+@each_dtype
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_upstream_stays_out_of_the_slope_where_x_is_positive(mode, dtype, positive, bad):
+    case = cases.Function("", np.array(0.5), positive)
+    x, upstream = tf.constant([2.0, -2.0], dtype), tf.constant([bad, 5.0], dtype)
+    dx, dalpha = gradients(case, mode, x, tf.constant(0.5, dtype), upstream)
+    np.testing.assert_array_equal(as_float64(dx), [bad, 2.5])
+    assert float(dalpha) == -10.0
+
+
+@each_mode
+@each_dtype
+@pytest.mark.parametrize("positive", [False, True])
+def test_nan_is_not_lost_at_any_place(mode, dtype, positive):
+    """Kernels work on packets of several elements, and one by one on the rest."""
+    x = tf.linalg.set_diag(tf.ones([19, 19], dtype), tf.constant([np.nan] * 19, dtype))
+    slopes = np.full([19, 1], 0.5)
+    case = cases.Function("", slopes, positive)
+    _, dalpha = gradients(case, mode, x, tf.constant(slopes, dtype), tf.ones_like(x))
+    assert np.isnan(as_float64(dalpha)).all()
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (1, 3)], ids=str)
+def test_upstream_of_unknown_rank(positive, shape, rng):
+    x = tf.constant(rng.normal(size=(4, 2, 3)), tf.float32)
+    alpha = tf.constant(rng.uniform(0.1, 0.9, shape), tf.float32)
+
+    def run(hide):
+        with tf.GradientTape() as tape:
+            tape.watch([x, alpha])
+            y = leaky_relu(x, alpha, positive_alpha=positive)
+        upstream = tf.numpy_function(np.copy, [x], tf.float32) if hide else x
+        return tape.gradient(y, [x, alpha], upstream)
+
+    hidden = tf.function(lambda: run(hide=True), autograph=False)()
+    for mine, theirs in zip(hidden, run(hide=False), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+@each_mode
+@each_dtype
+@pytest.mark.parametrize("alpha", [(0.0, 0.3, 1.5), (-0.5, 0.3, 1.5)], ids=str)
+def test_constant_slopes_have_the_closed_form(mode, dtype, alpha, rng):
+    x = tf.cast(tf.constant(rng.normal(size=(5, 3))), dtype)
+    upstream = tf.cast(tf.constant(rng.normal(size=(5, 3))), dtype)
+
+    def run(x, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = leaky_relu(x, np.array(alpha))
+        return y, tape.gradient(y, x, upstream)
+
+    y, dx = mode(run)(x, upstream)
+    exact = [as_float64(x), np.array(alpha)]
+    tolerance = cases.TOLERANCE[dtype]
+    np.testing.assert_allclose(as_float64(y), oracle.value(*exact), rtol=tolerance, atol=0)
+    np.testing.assert_allclose(
+        as_float64(dx), oracle.dx(*exact, as_float64(upstream)), rtol=tolerance, atol=0
+    )
 
 
 @each_mode

@@ -171,6 +171,29 @@ def test_positive_slopes_under_loss_scaling(rng):
     np.testing.assert_array_equal(tf.convert_to_tensor(layer.alpha), np.full(3, 1e-3, "float32"))
 
 
+def average_slopes(layer):
+    """A step that takes the slope far below 0, and its average with it."""
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
+    model.compile(tf.keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5), "mse")
+    x = -np.ones((2, 1), "float32")
+    model.fit(x, 2 + 0 * x, verbose=0)
+    return model, model.fit(x, 2 + 0 * x, verbose=0).history["loss"]
+
+
+def test_keras_averages_slopes_before_the_constraint():
+    """A limit of Keras. If this fails, the README's sentence about `use_ema` can go."""
+    model, losses = average_slopes(LeakyReLU(0.25, trainable_alpha=True))
+    assert not model.get_weights()[0] >= 1e-3
+    assert np.isfinite(losses).all()  # each loss is computed before its step
+    assert np.isnan(model.get_weights()[0])  # and the step is loud
+
+
+def test_slopes_without_the_bound_go_with_averages():
+    model, losses = average_slopes(LeakyReLU(0.25, trainable_alpha=True, alpha_constraint=None))
+    assert np.isfinite(losses).all()
+    assert np.isfinite(model.get_weights()[0])
+
+
 def test_nan_slopes_stay_visible():
     layer = LeakyReLU(0.25, trainable_alpha=True)
     model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
@@ -215,6 +238,16 @@ def test_alpha_before_and_after_the_layer_is_built():
     layer.build((None, 3))
     assert layer.alpha is layer.trainable_weights[0]
     np.testing.assert_array_equal(LeakyReLU([0.5, 0.25], axis=-1).alpha, [0.5, 0.25])
+
+
+def test_number_that_was_set_is_used_and_saved():
+    layer = LeakyReLU(0.5)
+    layer.alpha = 0.75
+    assert float(layer(tf.constant([-1.0]))[0]) == -0.75
+    assert LeakyReLU.from_config(layer.get_config()).alpha == 0.75
+    layer.alpha = "steep"
+    with pytest.raises(TypeError, match=r"LeakyReLU: expected alpha to be a real number"):
+        layer.get_config()
 
 
 def test_one_scalar_slope_takes_inputs_of_any_rank():

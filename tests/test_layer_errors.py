@@ -11,7 +11,11 @@ from tf_leaky import LeakyReLU
 IS_KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
 
 
-@pytest.mark.parametrize("alpha", [True, "0.1", None, 1j, [None]], ids=repr)
+@pytest.mark.parametrize(
+    "alpha",
+    [True, "0.1", None, 1j, [None], [True, 0.1], tf.Variable(0.1), tf.constant(0.1)],
+    ids=repr,
+)
 def test_alpha_that_is_not_numeric(alpha):
     with pytest.raises(TypeError, match=r"LeakyReLU: expected alpha to be a real number"):
         LeakyReLU(alpha)
@@ -65,12 +69,17 @@ def test_batch_axis_is_known_at_construction(axis):
         LeakyReLU(axis=axis)
 
 
-@pytest.mark.parametrize("axis", [-3, (-3, 1), (1, 1), (1, -2)], ids=repr)
+@pytest.mark.parametrize("axis", [-3, (-3, 1), (1, -2)], ids=repr)
 def test_batch_axis_and_repeated_axes_are_known_at_build(axis):
     with pytest.raises(
         ValueError, match=r"each axis once, and not the batch axis\. Received: axis=.*input_shape="
     ):
         LeakyReLU(axis=axis).build((None, 4, 5))
+
+
+def test_repeated_axis_is_known_at_construction():
+    with pytest.raises(ValueError, match=r"name each axis once\. Received: axis=\(1, 2, 1\)\."):
+        LeakyReLU(axis=(1, 2, 1))
 
 
 @pytest.mark.parametrize("axis", [3, -4, (1, 7)], ids=repr)

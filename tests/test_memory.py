@@ -16,6 +16,8 @@ FUNCTIONS = {
     "fixed zero": (1, lambda x: leaky_relu(x, 0.0)),
     "fixed above one": (1, lambda x: leaky_relu(x, 1.5)),
     "fixed negative": (2, lambda x: leaky_relu(x, -0.1)),
+    "constant slopes": (1, lambda x: leaky_relu(x, [0.0, 1.5])),
+    "constant slopes, one negative": (2, lambda x: leaky_relu(x, [0.1, -0.1])),
     "one slope, positive": (1, lambda x: leaky_relu(x, SLOPE, positive_alpha=True)),
     "per channel, positive": (1, lambda x: leaky_relu(x, SLOPES, positive_alpha=True)),
     "one slope": (2, lambda x: leaky_relu(x, SLOPE)),

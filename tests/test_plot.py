@@ -53,6 +53,12 @@ def test_draws_on_the_given_axes_and_shows_nothing(monkeypatch):
     assert len(pyplot.get_fignums()) == 1
 
 
+@pytest.mark.parametrize("ax", [3, "axes", pyplot], ids=["number", "text", "module"])
+def test_ax_that_is_no_axes(ax):
+    with pytest.raises(TypeError, match=r"ax to be a matplotlib Axes or None\. Received: ax="):
+        plot_leaky_relu(ax=ax)
+
+
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot")

@@ -275,6 +275,37 @@ def test_tf_keras_loses_the_optimizer_in_its_own_directory_format(tmp_path):
     assert len(again.optimizer.variables) < len(model.optimizer.variables)
 
 
+def reloaded_bidirectional(tmp_path, *, explicit):
+    """How far the predictions of a reloaded model are, where each direction has its slope."""
+
+    def cell(**arguments):
+        slope = LeakyReLU(0.25, trainable_alpha=True)
+        return tf.keras.layers.SimpleRNN(2, activation=slope, **arguments)
+
+    both = {"backward_layer": cell(go_backwards=True)} if explicit else {}
+    layers = [tf.keras.Input((3, 2)), tf.keras.layers.Bidirectional(cell(), **both)]
+    model = tf.keras.Sequential(layers)
+    x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
+    model.predict(x, verbose=0)  # makes the slopes
+    slopes = [weight for weight in model.weights if weight.shape == ()]
+    for slope, value in zip(slopes, (0.75, 0.1), strict=True):
+        slope.assign(value)
+    expected = model.predict(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    return np.abs(loaded.predict(x, verbose=0) - expected).max()
+
+
+@pytest.mark.skipif(KERAS_3, reason="a limit of tf_keras")
+def test_tf_keras_reloads_one_slope_for_both_directions(tmp_path):
+    """tf_keras copies the layer by its config, and reloads one activation for both copies."""
+    assert reloaded_bidirectional(tmp_path, explicit=False) > 1e-3
+
+
+def test_both_directions_reload_where_both_are_given(tmp_path):
+    assert reloaded_bidirectional(tmp_path, explicit=True) == 0
+
+
 @pytest.mark.skipif(KERAS_3, reason="a limit of tf_keras")
 def test_tf_keras_loads_no_h5_with_ours_as_an_activation(tmp_path):
     """A sentence of the README. If this fails, it is out of date."""

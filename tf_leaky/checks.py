@@ -23,6 +23,10 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
     """
     dtype = tf.as_dtype(dtype)
     try:
+        leaves = tf.nest.flatten(alpha) if isinstance(alpha, list | tuple) else [alpha]
+        # NumPy would read a variable once, and count True as 1.
+        if any(hasattr(leaf, "numpy") or isinstance(leaf, bool | np.bool_) for leaf in leaves):
+            raise TypeError
         given = np.asarray(alpha)
         kind = tf.as_dtype(given.dtype)
         if not (kind.is_floating or kind.is_integer) and not _holds_exact_numbers(given):
@@ -30,7 +34,8 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
     except (NotImplementedError, TypeError, ValueError) as error:  # the first: a symbolic tensor
         raise TypeError(
             f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
-            f"Received: alpha={alpha!r}. Give a Python or NumPy number."
+            f"Received: alpha={alpha!r}. Give a Python or NumPy number; slopes that are tensors "
+            "go to tf_leaky.leaky_relu, several of them as tf.stack(slopes)."
         ) from error
     try:
         with np.errstate(over="ignore"):
@@ -126,6 +131,11 @@ def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
             f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
         )
     axes = tuple(int(a) for a in axes)
+    if len(set(axes)) < len(axes):
+        raise ValueError(
+            "LeakyReLU: expected axis to name each axis once. "
+            f"Received: axis={axis!r}. Leave out what is there twice."
+        )
     return axes if isinstance(axis, list | tuple) else axes[0]
 
 

@@ -56,7 +56,8 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     Attributes:
         alpha: The number of a fixed scalar slope, else the variable (before the layer is built: its
-            initial value). The variable has shape `()` where `axis` is None, else the sizes of
+            initial value). The number may be set; a compiled model takes it up when it is compiled
+            again. The variable has shape `()` where `axis` is None, else the sizes of
             the named axes in ascending order, and is float32, or float64 in a float64 layer.
 
     Input shape:
@@ -195,11 +196,16 @@ class LeakyReLU(tf.keras.layers.Layer):
         return super().compute_output_spec(inputs, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs: JSON types only. `alpha` is the initial value."""
+        """Returns what `from_config` needs: JSON types only.
+
+        `alpha` is the number of a fixed scalar slope, as it is now, else the initial value.
+        """
         constraint, regularizer = self.alpha_constraint, self.alpha_regularizer
+        fixed_number = not (self.trainable_alpha or self.axis)
+        alpha = self._checked_alpha(self.alpha) if fixed_number else self._initial_alpha
         config = {
             **super().get_config(),
-            "alpha": self._initial_alpha.tolist(),
+            "alpha": alpha.tolist(),
             "trainable_alpha": self.trainable_alpha,
             "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
             "alpha_constraint": constraint

@@ -44,11 +44,13 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
     Args:
         x: Tensor of any shape, in float16, bfloat16, float32 or float64.
         alpha: The slope for `x <= 0` (dimensionless), finite in the dtype of `x`; any sign. A
-            Python or NumPy number or array is a constant. A tensor or variable, of any of the four
-            dtypes, is differentiable. All but numbers must broadcast to the shape of `x`.
+            Python or NumPy number is a constant, which the fused kernels round to the dtype of `x`.
+            Nested lists and arrays of numbers are constants too. A tensor or variable, of any of
+            the four dtypes, is differentiable. All but numbers must broadcast to the shape of `x`.
         positive_alpha: Promises that every slope of a tensor `alpha` is at least 1e-3, so that only
             the output is kept for the backward pass. Slopes that break it by being 0, negative or
-            NaN give NaN gradients. It changes nothing for a number, whose sign is known.
+            NaN give NaN gradients; smaller positive ones lose digits of x in float16. It changes
+            nothing for constants, whose signs are known.
 
     Returns:
         Tensor of the shape and dtype of `x`. NaN gives NaN, and -inf with a slope of 0 gives NaN.
@@ -89,10 +91,7 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
             f"Received: positive_alpha={positive_alpha!r}. Give a Python bool."
         )
     if not (tf.is_tensor(alpha) or isinstance(alpha, tf.Variable)):
-        values = constant_slopes(alpha, x.dtype, subject="leaky_relu")
-        if values.ndim == 0:
-            return _fixed(x, float(values))
-        alpha = tf.constant(values, wider(x.dtype, tf.float32))
+        return _fixed(x, constant_slopes(alpha, x.dtype, subject="leaky_relu"))
     alpha = fit(floating_tensor(alpha, "alpha"), x)
     return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
 
@@ -135,26 +134,32 @@ def _differentiate(
     return kept["y"]
 
 
-def _fixed(x: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Leaky ReLU of a slope that is a number."""
+def _fixed(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
+    """Leaky ReLU of slopes that are numbers: one by the fused kernels, several by `_select`."""
+    single = float(alpha) if alpha.ndim == 0 else None
     with np.errstate(over="ignore"):
-        fused = x.dtype != tf.float64 or float(np.float32(alpha)) == alpha
+        fused = single is not None and (
+            x.dtype != tf.float64 or float(np.float32(single)) == single
+        )
+    wide = wider(x.dtype, tf.float32)
+    slopes = None if fused else fit(tf.constant(alpha, wide), x)
 
     def forward(x: tf.Tensor) -> tf.Tensor:
-        x = _hidden(x)
         if fused:
-            return tf.raw_ops.LeakyRelu(features=x, alpha=alpha)
-        return tf.where(x > 0, x, alpha * x)
+            return tf.raw_ops.LeakyRelu(features=_hidden(x), alpha=single)
+        return _select(x, slopes)
 
-    x = _local(x) if alpha < 0 else x
-    kept_x = x if alpha < 0 else None  # what a closure names, it keeps
+    keeps_x = bool((alpha < 0).any())
+    x = _local(x) if keeps_x else x
+    kept_x = x if keeps_x else None  # what a closure names, it keeps
+    dtype = x.dtype
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         kept = y if kept_x is None else kept_x
         if fused:
-            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=alpha)
+            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=single)
         with tf.control_dependencies([upstream]):
-            return tf.where(kept > 0, upstream, alpha * upstream)
+            return tf.cast(_slope_at(kept, _local(slopes)) * tf.cast(upstream, wide), dtype)
 
     return _differentiate(forward, backward, x)
 
@@ -166,10 +171,9 @@ def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
-            positive, upstream = x > 0, tf.cast(upstream, wide)
-            dx = tf.where(positive, upstream, tf.cast(alpha, wide) * upstream)
-            terms = tf.where(positive, tf.zeros([], wide), tf.cast(x, wide) * upstream)
-            dalpha = _sum_like(alpha, terms)
+            upstream = tf.cast(upstream, wide)
+            dx = _slope_at(x, tf.cast(alpha, wide)) * upstream
+            dalpha = _sum_like(alpha, _negative_part(x, wide, times=upstream), x.shape.rank)
             return tf.cast(dx, x.dtype), tf.cast(dalpha, alpha.dtype)
 
     return _differentiate(_select, backward, x, alpha)
@@ -187,15 +191,14 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
-            positive, upstream = y > 0, tf.cast(upstream, wide)
-            slope = tf.cast(alpha, wide)
+            upstream, slope = tf.cast(upstream, wide), tf.cast(alpha, wide)
             # A negative slope makes y > 0 where x < 0, so both branches have to carry the NaN.
             nan = tf.constant(math.nan, wide)
             one = tf.where(slope > 0, tf.ones_like(slope), nan)
             slope = tf.where(slope > 0, slope, nan)
-            dx = tf.where(positive, one, slope) * upstream
-            terms = tf.where(positive, tf.zeros([], wide), tf.cast(y, wide)) * upstream
-            dalpha = _sum_like(alpha, terms) / slope
+            dx = tf.where(y > 0, one, slope) * upstream
+            terms = _negative_part(y, wide, times=upstream)
+            dalpha = _sum_like(alpha, terms, y.shape.rank) / slope
             return tf.cast(dx, dtype), tf.cast(dalpha, alpha.dtype)
 
     def inner(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
@@ -208,16 +211,26 @@ def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """The value, by plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
     x, alpha = _hidden(x), _hidden(alpha)
     wide = wider(x.dtype, alpha.dtype)
-    return tf.where(x > 0, x, tf.cast(tf.cast(alpha, wide) * tf.cast(x, wide), x.dtype))
+    return tf.cast(_slope_at(x, tf.cast(alpha, wide)) * tf.cast(x, wide), x.dtype)
 
 
-def _sum_like(alpha: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
-    """Sums `terms` over the axes along which `alpha` was broadcast, to the shape of `alpha`."""
+def _slope_at(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """1 where x > 0, alpha elsewhere. Times x, it is faster than to select between two products."""
+    return tf.where(x > 0, tf.ones([], alpha.dtype), alpha)
+
+
+def _negative_part(x: tf.Tensor, dtype: Any, *, times: tf.Tensor) -> tf.Tensor:
+    """0 where x > 0, even if `times` is infinite or NaN there; x * times elsewhere."""
+    return tf.math.multiply_no_nan(times, tf.minimum(tf.cast(x, dtype), tf.zeros([], dtype)))
+
+
+def _sum_like(alpha: tf.Tensor, terms: tf.Tensor, rank: int | None) -> tf.Tensor:
+    """Sums `terms`, of such a rank, to the shape of `alpha`, which was broadcast to theirs."""
     if alpha.shape.rank == 0:
         return tf.reduce_sum(terms)
-    if alpha.shape.rank is None:  # alpha was spread out to the shape of x: see checks.fit
+    if alpha.shape.rank is None or rank is None:  # alpha was spread out like x: see checks.fit
         return terms
-    lead = terms.shape.rank - alpha.shape.rank
+    lead = rank - alpha.shape.rank
     shared = [lead + axis for axis, size in enumerate(alpha.shape) if size == 1]
     total = tf.reduce_sum(terms, [*range(lead), *shared], keepdims=True)
     return tf.squeeze(total, list(range(lead))) if lead else total

@@ -26,7 +26,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
 
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
-        TypeError: If `alpha` is not numeric.
+        TypeError: If `alpha` is not numeric, or `ax` no Axes.
         ValueError: If `alpha` is not finite, or holds no slope.
 
     Example:
@@ -40,6 +40,11 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
         raise ValueError(
             "plot_leaky_relu: expected at least one slope. "
             f"Received: alpha={alpha!r}. Give a number or a list of numbers."
+        )
+    if ax is not None and not (hasattr(ax, "plot") and hasattr(ax, "set")):
+        raise TypeError(
+            "plot_leaky_relu: expected ax to be a matplotlib Axes or None. "
+            f"Received: ax={ax!r}. None makes a new figure."
         )
     if ax is None:
         _, ax = _pyplot().subplots(layout="constrained")
