@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN = .venv/bin
 READY = .venv/ready-dev
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-slow lint format wheel clean
@@ -10,8 +11,8 @@ demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
 
 test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
-	$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0
-	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term --cov-fail-under=98
+	$(PYTEST) --cov --cov-report= --cov-fail-under=0
+	TF_USE_LEGACY_KERAS=1 $(PYTEST) --cov --cov-append --cov-report=term --cov-fail-under=98
 
 test-slow: $(READY)  ## What takes longer than `make test` may
 	$(BIN)/python -m pytest -m slow
