@@ -350,6 +350,17 @@ def test_slope_gradient_is_summed_in_float32(mode, dtype, alpha_dtype, positive)
     assert float(dalpha) == -16384
 
 
+def test_sum_over_images_is_more_exact_than_one_reduction(rng):
+    """The fact behind the two steps of `_sum_like`. If this fails, one step will do."""
+    x = tf.constant(-np.abs(rng.normal(size=(32, 64, 64, 8))), tf.float32)
+    upstream = tf.constant(rng.normal(size=x.shape), tf.float32)
+    case = cases.Function("", np.full(8, 0.5), positive=False)
+    _, dalpha = gradients(case, modes.graph, x, tf.fill([8], 0.5), upstream)
+    exact = (as_float64(x) * as_float64(upstream)).sum(axis=(0, 1, 2))
+    one_step = tf.reduce_sum(x * upstream, [0, 1, 2])
+    assert np.abs(dalpha - exact).max() < np.abs(one_step - exact).max()
+
+
 def test_keras_prelu_sums_its_slope_in_float16():
     """The fact behind the float32 sums. If this fails, the README's row about it is out of date."""
     layer = tf.keras.layers.PReLU(shared_axes=[1], dtype="mixed_float16")
