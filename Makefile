@@ -5,7 +5,7 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow lint format wheel clean
+.PHONY: demo bench test test-slow lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -26,6 +26,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: .venv/ready-benchmarks  ## Time and memory, ours and others', in half an hour
+	$(BIN)/python -m benchmarks --json benchmarks/results/latest.json
 
 wheel: $(READY)
 	$(BIN)/python -m build

@@ -1,0 +1,1 @@
+"""What leaky ReLU costs here and elsewhere: `python -m benchmarks`, or `make bench`."""

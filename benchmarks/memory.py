@@ -1,0 +1,90 @@
+"""Peak memory of training steps, each net in a process of its own.
+
+20 times (Conv2D of 32 channels, 3 x 3, then the activation) on images of 128 x 128 x 32, batch 8,
+with BatchNormalization between the two or without: the peak of resident memory in four
+`train_on_batch`, above that of the process with the model built.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from typing import Any
+
+ACTIVATIONS = (
+    "Keras ReLU",
+    "ours, fixed",
+    "ours, one slope",
+    "ours, per channel",
+    "ours, per channel, unconstrained",
+    "Keras LeakyReLU",
+    "Keras PReLU",
+)
+CHANNELS = 32
+
+
+def measure(*, progress: Any) -> dict[str, Any]:
+    """MiB for each net, and their ratio to the net with ReLU."""
+    results = {}
+    for normalised in (False, True):
+        name = "with BatchNormalization" if normalised else "without BatchNormalization"
+        progress.start(name, len(ACTIVATIONS))
+        mebibytes = {}
+        for activation in ACTIVATIONS:
+            command = [sys.executable, "-m", "benchmarks.memory", activation, str(int(normalised))]
+            quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+            if done.returncode:
+                raise RuntimeError(f"{activation}, {name}: {done.stderr[-2000:]}")
+            mebibytes[activation] = json.loads(done.stdout.splitlines()[-1])
+            progress.step()
+        results[name] = {
+            "MiB": mebibytes,
+            "ratios to ReLU": {k: v / mebibytes["Keras ReLU"] for k, v in mebibytes.items()},
+        }
+    return results
+
+
+def peak_of_training(
+    activation: str, *, normalised: bool, layers: int = 20, side: int = 128
+) -> float:
+    """MiB that training steps of one net take at most, above the process with the model."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tf_leaky import LeakyReLU
+
+    keras = tf.keras.layers
+    make = {
+        "Keras ReLU": keras.ReLU,
+        "ours, fixed": LeakyReLU,
+        "ours, one slope": lambda: LeakyReLU(trainable_alpha=True),
+        "ours, per channel": lambda: LeakyReLU(trainable_alpha=True, axis=-1),
+        "ours, per channel, unconstrained": lambda: LeakyReLU(
+            trainable_alpha=True, axis=-1, alpha_constraint=None
+        ),
+        "Keras LeakyReLU": keras.LeakyReLU,
+        "Keras PReLU": lambda: keras.PReLU(shared_axes=[1, 2]),
+    }[activation]
+    tf.keras.utils.set_random_seed(0)
+    model = tf.keras.Sequential([tf.keras.Input((side, side, CHANNELS))])
+    for _ in range(layers):
+        model.add(keras.Conv2D(CHANNELS, 3, padding="same"))
+        if normalised:
+            model.add(keras.BatchNormalization())
+        model.add(make())
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((8, side, side, CHANNELS), np.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(4):
+        loss = model.train_on_batch(x, x)
+    if not np.isfinite(loss):
+        raise RuntimeError(f"expected a finite loss. Received: {loss}")
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(peak_of_training(sys.argv[1], normalised=sys.argv[2] == "1")))

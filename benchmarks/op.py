@@ -1,0 +1,115 @@
+"""Forward and backward passes of one activation: in a graph, with XLA and eagerly.
+
+Every rival's value and gradients are held against float64 before the clock starts.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.timing import interleaved_medians
+from tf_leaky import LeakyReLU
+
+ALPHA = 0.25
+SHAPES = {
+    "64 k": (1, 32, 32, 64),
+    "4 M": (16, 64, 64, 64),
+    "16 M": (64, 64, 64, 64),
+}
+# The shape of the slopes' gradient on (batch, height, width, channels): which axes share a slope.
+RIVALS: dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]] = {
+    "fixed, ours": (lambda: LeakyReLU(ALPHA), None),
+    "fixed, tf.nn.leaky_relu": (lambda: lambda x: tf.nn.leaky_relu(x, ALPHA), None),
+    "fixed, Keras LeakyReLU": (lambda: _stock_leaky_relu(), None),
+    "one slope, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True), (0, 1, 2, 3)),
+    "one slope, Keras PReLU": (lambda: _prelu([1, 2, 3]), (0, 1, 2, 3)),
+    "per channel, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1), (0, 1, 2)),
+    "per channel, Keras PReLU": (lambda: _prelu([1, 2]), (0, 1, 2)),
+}
+# What is divided by what.
+RATIOS = {
+    "fixed / tf.nn.leaky_relu": ("fixed, ours", "fixed, tf.nn.leaky_relu"),
+    "fixed / Keras LeakyReLU": ("fixed, ours", "fixed, Keras LeakyReLU"),
+    "one slope / Keras PReLU": ("one slope, ours", "one slope, Keras PReLU"),
+    "per channel / Keras PReLU": ("per channel, ours", "per channel, Keras PReLU"),
+}
+MODES: dict[str, Callable[[Any], Any]] = {
+    "graph": lambda step: tf.function(step, autograph=False),
+    "XLA": lambda step: tf.function(step, autograph=False, jit_compile=True),
+    "eager": lambda step: step,
+}
+
+
+def _prelu(shared_axes: list[int]) -> Any:
+    initial = tf.keras.initializers.Constant(ALPHA)
+    return tf.keras.layers.PReLU(initial, shared_axes=shared_axes)
+
+
+def _stock_leaky_relu() -> Any:
+    return tf.keras.layers.LeakyReLU(ALPHA)  # its first argument has another name in each Keras
+
+
+def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -> dict[str, Any]:
+    """Ratios of medians, and errors of the slopes' gradients, by size and mode."""
+    results: dict[str, Any] = {}
+    for size, shape in shapes.items():
+        x, upstream = _noise(shape)
+        for mode, compile_ in MODES.items():
+            progress.start(f"{size}, {mode}", rounds)
+            steps = {
+                name: functools.partial(compile_(_step(make(), x)), x, upstream)
+                for name, (make, _) in RIVALS.items()
+            }
+            errors = {name: _checked(name, step(), x, upstream) for name, step in steps.items()}
+            seconds = interleaved_medians(steps, rounds=rounds, progress=progress.step)
+            results[f"{size}, {mode}"] = {
+                "seconds": seconds,
+                "ratios": {row: seconds[a] / seconds[b] for row, (a, b) in RATIOS.items()},
+                "slope gradient errors": {k: v for k, v in errors.items() if v is not None},
+            }
+    return results
+
+
+def _noise(shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+    rng = np.random.default_rng(0)
+    return tuple(tf.constant(rng.standard_normal(shape, np.float32)) for _ in range(2))
+
+
+def _step(activation: Any, x: tf.Tensor) -> Callable[..., Any]:
+    activation(x[:1])  # builds it
+    weights = [
+        weight if isinstance(weight, tf.Variable) else weight.value  # Keras 3's own variables
+        for weight in getattr(activation, "trainable_variables", [])
+    ]
+
+    def step(x: tf.Tensor, upstream: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = activation(x)
+        return y, tape.gradient(y, [x, *weights], upstream)
+
+    return step
+
+
+def _checked(name: str, answer: Any, x: tf.Tensor, upstream: tf.Tensor) -> float | None:
+    """The error of the slopes' gradient, relative to its largest, if there is one.
+
+    Raises:
+        AssertionError: If the value or a gradient is not leaky ReLU's.
+    """
+    y, (dx, *dalpha) = answer
+    positive = x.numpy() > 0
+    np.testing.assert_allclose(y, np.where(positive, x, ALPHA * x), rtol=1e-6)
+    np.testing.assert_allclose(dx, np.where(positive, upstream, ALPHA * upstream), rtol=1e-6)
+    shared = RIVALS[name][1]
+    if shared is None:
+        return None
+    terms = np.where(positive, 0.0, x.numpy().astype(np.float64) * upstream.numpy())
+    exact = terms.sum(axis=shared).ravel()
+    np.testing.assert_allclose(np.ravel(dalpha[0]), exact, atol=1e-3 * np.abs(exact).max())
+    return float(np.abs(np.ravel(dalpha[0]) - exact).max() / np.abs(exact).max())

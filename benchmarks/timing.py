@@ -1,0 +1,41 @@
+"""Times rivals against each other: in turns, in one process, as medians."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def interleaved_medians(
+    rivals: Mapping[str, Callable[[], Any]], *, rounds: int, progress: Callable[[], None]
+) -> dict[str, float]:
+    """Median seconds of each rival, from rounds in which each runs once.
+
+    What slows the machine down for a while slows all of them, so their ratios carry over to another
+    run where single times don't. Each is run twice before, so that nothing is traced or compiled
+    under the clock.
+    """
+    for run in rivals.values():
+        _finish(run())
+        _finish(run())
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name, run in rivals.items():
+            start = time.perf_counter()
+            results = run()
+            _finish(results)
+            seconds[name].append(time.perf_counter() - start)
+            del results  # before the next rival allocates
+        progress()
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _finish(results: Any) -> None:
+    """Waits for the results; reads one element of each, as a copy of all would be timed too."""
+    for result in tf.nest.flatten(results):
+        np.asarray(tf.reshape(result, [-1])[:1])
