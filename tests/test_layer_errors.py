@@ -201,3 +201,10 @@ def test_model_of_the_other_keras_refuses_the_layer():
     """Their own words; what matters is that it is refused at once."""
     with pytest.raises((TypeError, ValueError), match=r"[lL]ayer"):
         other_keras().Sequential([LeakyReLU()])
+
+
+@pytest.mark.parametrize("kind", ["sparse", "ragged"])
+def test_symbolic_input_that_is_not_dense(kind):
+    x = tf.keras.Input((None,), **{kind: True})
+    with pytest.raises(TypeError, match=r"dense|ragged and sparse tensors by their values"):
+        LeakyReLU()(x)

@@ -148,9 +148,17 @@ def checked_input_shape(input_shape: Any) -> tf.TensorShape:
 
 
 def check_one_tensor(inputs: Any) -> None:
-    """Raises TypeError for a list, tuple or dict, which TensorFlow would stack in silence."""
+    """Raises TypeError for a list, tuple or dict, which TensorFlow would stack in silence.
+
+    And for a sparse or ragged symbolic input, on which only the first real call would fail.
+    """
     if isinstance(inputs, list | tuple | dict):
         raise _several_inputs("inputs", type(inputs))
+    if getattr(inputs, "sparse", False) or getattr(inputs, "ragged", False):
+        raise TypeError(
+            f"LeakyReLU: expected a dense input. Received: inputs={inputs!r}. "
+            "Make it dense first, or use tf_leaky.leaky_relu on its values."
+        )
 
 
 def _several_inputs(name: str, received: Any) -> TypeError:
