@@ -160,7 +160,7 @@ def test_runner_names_a_wrong_input(tmp_path):
 def test_runner_without_tensorflow_says_so(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match="expected tensorflow to be installed"):
-        native.SavedModel("anywhere")
+        native._load_library.__wrapped__()
 
 
 def test_runner_catches_an_export_that_python_does_not(tmp_path):
