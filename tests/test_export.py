@@ -1,180 +1,359 @@
-"""The first form of `export_saved_model`, and the runner that answers without Python TensorFlow."""
+"""What `export_saved_model` publishes: answers, names, gradients, versions, warm-up records."""
 
-import importlib.util
+import io
+import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cases
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_leaky import LeakyReLU, export_saved_model, native
+from tf_leaky import LeakyReLU, export_saved_model, keras_compat, native
 
+KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 NATIVE = Path(native.__file__)
+layers = tf.keras.layers
 
 
-def small_model(case):
-    return tf.keras.Sequential([tf.keras.Input(case.input_shape), case.make()])
+def small_model(case=cases.LAYERS[0]):
+    return tf.keras.Sequential([tf.keras.Input(case.input_shape, name="features"), case.make()])
 
 
-def answer(version, inputs, folder):
-    """What the C API answers, in a process without Python TensorFlow."""
-    np.savez(folder / "in.npz", **inputs)
-    paths = [version, folder / "in.npz", folder / "out.npz"]
-    done = subprocess.run(
-        [sys.executable, "-I", NATIVE, *paths], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "imported of it: nothing" in done.stdout
-    with np.load(folder / "out.npz") as outputs:
-        return dict(outputs)
-
-
-def input_name(version):
-    signature = tf.saved_model.load(version).signatures["serving_default"]
-    (name,) = signature.structured_input_signature[1]
-    return name
+def run(version, **inputs):
+    """What the C API answers."""
+    with native.SavedModel(version) as model:
+        return model.run(inputs)
 
 
 @pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
-def test_export_answers_without_python_tensorflow(case, tmp_path, rng):
-    model = small_model(case)
+def test_answers_outside_python_and_gradients_in_it(case, tmp_path, rng):
+    """Python TensorFlow helps no answer, and finds the gradient of every variable."""
+    dense = layers.Dense(case.input_shape[-1])
+    model = tf.keras.Sequential([tf.keras.Input(case.input_shape, name="x"), dense, case.make()])
     version = export_saved_model(model, tmp_path / "model")
     assert version == tmp_path / "model" / "1"
     x = rng.normal(size=(3, *case.input_shape)).astype("float32")
-    outputs = answer(version, {input_name(version): x}, tmp_path)
-    np.testing.assert_allclose(outputs["output_0"], model.predict(x, verbose=0), rtol=1e-6)
+    (answer,) = run(version, x=x).values()
+    np.testing.assert_allclose(answer, model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+    def gradients(function, variables):
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            y = tf.reduce_sum(function(point) ** 2)
+        return tape.gradient(y, [point, *variables])
+
+    loaded = tf.saved_model.load(version)
+    serve, point = loaded.signatures["serving_default"], tf.constant(x)
+    (output,) = serve.structured_outputs
+    served = gradients(lambda x: serve(x=x)[output], serve.trainable_variables)
+    trained = gradients(model, model.trainable_variables)
+    assert len(loaded.trainable_variables) == len(trained) - 1 == 2 + case.trained
+    for mine, theirs in zip(served, trained, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def two_inputs():
+    a = tf.keras.Input((4,), name="features")
+    b = tf.keras.Input((2,), name="counts", dtype="int64")
+    numbers = layers.Lambda(lambda x: tf.cast(x, "float32"), output_shape=(2,))(b)
+    scores = layers.Dense(3, name="scores")(layers.Concatenate()([a, numbers]))
+    return a, b, scores, layers.Dense(1, name="value")(scores)
+
+
+def of_lists():
+    a, b, scores, value = two_inputs()
+    return tf.keras.Model([a, b], [scores, value])
+
+
+def of_dicts():
+    a, b, scores, value = two_inputs()
+    return tf.keras.Model({"features": a, "counts": b}, {"value of it": value, "s": scores})
+
+
+def nested():
+    a, b, scores, value = two_inputs()
+    return tf.keras.Model({"z": [a, b]}, {"value": value, "both": [scores, scores]})
+
+
+def one_layer_twice():
+    a = tf.keras.Input((4,), name="A")
+    dense = layers.Dense(4, name="dense")
+    return tf.keras.Model(a, [dense(a), dense(dense(a))])
+
+
+def of_text():
+    text = tf.keras.Input((1,), dtype="string", name="text")
+    joined = layers.Lambda(
+        lambda x: tf.strings.join([x, x]), output_shape=(1,), name="joined", dtype="string"
+    )(text)
+    return tf.keras.Model(text, joined)
+
+
+def of_unknown_size():
+    image = tf.keras.Input((None, None, 3), name="image")
+    return tf.keras.Model(image, LeakyReLU(name="leaky")(layers.Conv2D(2, 3)(image)))
+
+
+def unnamed():
+    return tf.keras.Sequential([tf.keras.Input((4,)), layers.Dense(2, name="digit")])
+
+
+def fixed_batch():
+    x = tf.keras.Input((4,), batch_size=5, name="x")
+    return tf.keras.Model(x, layers.Dense(2, name="y")(x))
+
+
+def mixed(policy):
+    def make():
+        a = tf.keras.Input((64,), name="x")
+        hidden = layers.Dense(64, dtype=policy)(a)
+        hidden = LeakyReLU(0.25, trainable_alpha=True, axis=-1, dtype=policy)(hidden)
+        return tf.keras.Model(a, layers.Dense(3, dtype=policy, name="half")(hidden))
+
+    make.__name__ = policy
+    return make
+
+
+class Subclassed(tf.keras.Model):
+    """Takes a dict, a list or a tensor, and answers in kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+        self.drop = layers.Dropout(0.5)
+
+    def call(self, x, training=True):
+        if isinstance(x, dict):
+            return {"y": self.drop(self.dense(x["a"]), training=training), "z": x["b"]}
+        if isinstance(x, list | tuple):
+            return [self.dense(x[0]), self.dense(x[1])]
+        return self.drop(self.dense(x), training=training)
+
+
+def subclassed_dict():
+    model = Subclassed()
+    model({"a": np.ones((3, 4), "float32"), "b": np.ones((3, 1), "float32")})
+    return model
+
+
+def subclassed_list():
+    model = Subclassed()
+    model([np.ones((3, 4), "float32"), np.ones((3, 4), "float32")])
+    return model
+
+
+def trained_states():
+    """Normalisation and dropout answer as in `predict`."""
+    x = tf.keras.Input((4,), name="x")
+    return tf.keras.Model(x, layers.Dropout(0.9)(layers.BatchNormalization(name="norm")(x)))
+
+
+MODELS = {
+    of_lists: ({"features", "counts"}, {"scores", "value"}),
+    of_dicts: ({"features", "counts"}, {"value_of_it", "s"}),
+    nested: ({"features", "counts"}, None),
+    one_layer_twice: ({"A"}, {"dense", "dense_1"}),
+    of_text: ({"text"}, {"joined"}),
+    of_unknown_size: ({"image"}, {"leaky"}),
+    unnamed: ({"input_0"} if KERAS_3 else None, {"digit"}),
+    fixed_batch: ({"x"}, {"y"}),
+    mixed("mixed_float16"): ({"x"}, {"half"}),
+    mixed("mixed_bfloat16"): ({"x"}, {"half"}),
+    mixed("float64"): ({"x"}, {"half"}),
+    subclassed_dict: ({"a", "b"}, {"y", "z"}),
+    subclassed_list: ({"input_0", "input_1"} if KERAS_3 else None, {"output_0", "output_1"}),
+    trained_states: ({"x"}, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+def test_names_and_answers(make, tmp_path, rng):
+    model = make()
+    version = export_saved_model(model, tmp_path)
+    inputs, outputs = MODELS[make]
+    with native.SavedModel(version) as served:
+        assert inputs is None or served.inputs.keys() == inputs
+        assert outputs is None or served.outputs.keys() == outputs
+        assert all(info.shape[0] == -1 for info in served.inputs.values())
+        for batch in (1, 5):
+            given = {}
+            for name, info in served.inputs.items():
+                shape = [batch, *(11 if size == -1 else size for size in info.shape[1:])]
+                given[name] = (
+                    np.full(shape, b"text\0", object)
+                    if info.dtype_name == "string"
+                    else rng.normal(size=shape).astype(info.dtype_name)
+                )
+            spec = keras_compat.inputs_of(model, subject="test")
+            expected = native.plain(keras_compat.predict(model, spec, given))
+            answer = served.run(given)
+            assert answer.keys() == expected.keys()
+            for name, array in answer.items():
+                assert array.dtype == expected[name].dtype
+                if array.dtype == object:
+                    assert array.tolist() == expected[name].tolist()
+                else:
+                    np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_versions_count_up(tmp_path):
-    model = small_model(cases.LAYERS[0])
+    model = small_model()
     (tmp_path / "not a version").mkdir()
     names = [export_saved_model(model, tmp_path).name for _ in range(2)]
-    names.append(export_saved_model(model, str(tmp_path), version=10).name)
+    names.append(export_saved_model(model, str(tmp_path), version=np.int64(10)).name)
+    (tmp_path / "0012").mkdir()
+    (tmp_path / str(10**30)).mkdir()  # no number to TensorFlow Serving
     names.append(export_saved_model(model, tmp_path).name)
-    assert names == ["1", "2", "10", "11"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "1",
-        "10",
-        "11",
-        "2",
-        "not a version",
-    ]
+    assert names == ["1", "2", "10", "13"]
+    there = {"1", "2", "10", "0012", "13", "not a version", str(10**30)}
+    assert {path.name for path in tmp_path.iterdir()} == there
 
 
-def compiled_functions(version):
-    """The functions in a SavedModel that a server would have to compile with XLA."""
-    model = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
-    return [
-        function.signature.name
-        for function in model.meta_graphs[0].graph_def.library.function
-        if function.attr["_XlaMustCompile"].b
-    ]
+def test_relative_and_home_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert export_saved_model(small_model(), "here/models") == Path("here/models/1")
+    assert export_saved_model(small_model(), "~/models") == tmp_path / "home/models/1"
+    (tmp_path / "link").symlink_to(tmp_path / "here/models")
+    assert export_saved_model(small_model(), tmp_path / "link").resolve().name == "2"
 
 
-def test_forward_graph_has_no_xla_in_it(tmp_path):
-    """TensorFlow Serving answers 'XLA compilation disabled' to a graph that has."""
-    for i, case in enumerate(cases.LAYERS):
-        version = export_saved_model(small_model(case), tmp_path, version=i + 1)
-        assert compiled_functions(version) == []
+def test_everything_is_on_the_disk_before_it_is_published(tmp_path, monkeypatch):
+    """Each file and folder of the version first, then the folder that it appears in."""
+    import os
 
-    class Compiled(tf.keras.layers.Layer):
-        @tf.function(jit_compile=True)
-        def call(self, x):
-            return x + 1.0
+    synced, sync = [], os.fsync
 
-    model = tf.keras.Sequential([tf.keras.Input((2,)), Compiled()])
-    assert compiled_functions(export_saved_model(model, tmp_path / "compiled")) != []
+    def record(file):
+        synced.append(Path(f"/proc/self/fd/{file}").readlink())
+        assert (tmp_path / "1").exists() == (synced[-1] == tmp_path)
+        sync(file)
 
-
-def test_existing_version_is_never_overwritten(tmp_path):
-    model = small_model(cases.LAYERS[0])
-    version = export_saved_model(model, tmp_path, version=3)
-    before = (version / "saved_model.pb").read_bytes()
-    with pytest.raises(FileExistsError, match=r"not there yet\. Received: version=3"):
-        export_saved_model(model, tmp_path, version=3)
-    assert (version / "saved_model.pb").read_bytes() == before
+    monkeypatch.setattr(os, "fsync", record)
+    version = export_saved_model(small_model(), tmp_path)
+    draft = synced[-2]
+    files = {path.relative_to(version) for path in version.rglob("*")}
+    assert {path.relative_to(draft) for path in synced[:-2]} == files
+    assert synced[-1] == tmp_path
 
 
-@pytest.mark.parametrize("version", [0, -1])
-def test_version_below_one(version, tmp_path):
-    with pytest.raises(ValueError, match=r"version to be above 0\. Received: version="):
-        export_saved_model(small_model(cases.LAYERS[0]), tmp_path / "model", version=version)
-    assert not (tmp_path / "model").exists()
+def test_nothing_is_printed_and_stdout_stays_itself(tmp_path, capfd):
+    before = sys.stdout
+    model = small_model()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: export_saved_model(model, tmp_path), range(2)))
+    assert sys.stdout is before
+    print("alive")
+    assert capfd.readouterr().out == "alive\n"
 
 
-@pytest.mark.parametrize("version", ["1", 1.0, True], ids=repr)
-def test_version_that_is_no_integer(version, tmp_path):
-    with pytest.raises(TypeError, match=r"version to be an integer or None\. Received: version="):
-        export_saved_model(small_model(cases.LAYERS[0]), tmp_path / "model", version=version)
-    assert not (tmp_path / "model").exists()
+@pytest.mark.skipif(KERAS_3, reason="tf_keras has a switch for what it prints")
+@pytest.mark.parametrize("loud", [True, False])
+def test_interactive_logging_stays_as_it_was(loud, tmp_path, monkeypatch):
+    utils = tf.keras.utils
+    (utils.enable_interactive_logging if loud else utils.disable_interactive_logging)()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    try:
+        export_saved_model(small_model(), tmp_path)
+        assert utils.is_interactive_logging_enabled() == loud
+    finally:
+        utils.enable_interactive_logging()
 
 
-def test_base_path_that_is_a_file(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError, match=r"base_path to be a folder\. Received: base_path="):
-        export_saved_model(small_model(cases.LAYERS[0]), tmp_path / "file")
+def warmup_records(version):
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
-@pytest.mark.parametrize("model", [None, "model", LeakyReLU()], ids=lambda m: type(m).__name__)
-def test_what_is_no_model(model, tmp_path):
-    with pytest.raises(
-        TypeError, match=r"export_saved_model: expected a model of .* Received: mod"
-    ):
-        export_saved_model(model, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+def test_warmup_is_the_first_example_and_the_batch(tmp_path, rng):
+    x = rng.normal(size=(3, 6))
+    version = export_saved_model(small_model(), tmp_path / "digits", warmup=x)
+    records = list(warmup_records(version))
+    assert [r.model_spec.name for r in records] == ["digits"] * 2
+    assert [r.model_spec.signature_name for r in records] == ["serving_default"] * 2
+    found = [tf.make_ndarray(record.inputs["features"]) for record in records]
+    np.testing.assert_array_equal(found[0], x[:1].astype("float32"))
+    np.testing.assert_array_equal(found[1], x.astype("float32"))
 
 
-def test_model_that_is_not_built(tmp_path):
-    model = tf.keras.Sequential([tf.keras.layers.Dense(2)])
-    with pytest.raises(ValueError, match=r"model to be built\. Received: model='sequential"):
-        export_saved_model(model, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+def test_warmup_of_one_example_is_one_record(tmp_path):
+    version = export_saved_model(small_model(), tmp_path, warmup=[[1, 2, 3, 4, 5, 6]])
+    assert len(list(warmup_records(version))) == 1
 
 
-def test_failed_export_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail_halfway(self, path, **_):
-        Path(path).mkdir()
-        (Path(path) / "half").write_text("written")
-        raise OSError("disk full")
+@pytest.mark.parametrize(
+    "warmup",
+    [
+        {"features": np.ones((2, 4)), "counts": np.ones((2, 2), int)},
+        [np.ones((2, 4), "float32"), [[1, 2], [3, 4]]],
+    ],
+    ids=["dict", "list"],
+)
+def test_warmup_of_several_inputs(warmup, tmp_path):
+    version = export_saved_model(of_lists(), tmp_path, warmup=warmup)
+    for record in warmup_records(version):
+        found = {name: tf.make_ndarray(value) for name, value in record.inputs.items()}
+        assert {name: a.dtype.name for name, a in found.items()} == {
+            "features": "float32",
+            "counts": "int64",
+        }
 
-    monkeypatch.setattr(tf.keras.Sequential, "export", fail_halfway)
-    with pytest.raises(OSError, match="disk full"):
-        export_saved_model(small_model(cases.LAYERS[0]), tmp_path / "model")
-    assert list((tmp_path / "model").iterdir()) == []
+
+def test_warmup_of_strings_and_bfloat16(tmp_path):
+    version = export_saved_model(of_text(), tmp_path, warmup=np.array([["ü"], ["zero\0x"]]))
+    first, _ = warmup_records(version)
+    assert tf.make_ndarray(first.inputs["text"]).tolist() == [["ü".encode()]]
+    x = tf.keras.Input((2,), dtype="bfloat16", name="x")
+    model = tf.keras.Model(x, LeakyReLU(dtype="bfloat16")(x))
+    export_saved_model(model, tmp_path, warmup=[[0.1, -0.1], [1.0, 2.0]])
+
+
+def script(version, *paths):
+    command = [sys.executable, "-I", NATIVE, version, *paths]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_runner_as_a_script(tmp_path):
+    model = small_model()
+    version = export_saved_model(model, tmp_path / "model")
+    x = np.linspace(-1, 1, 12, dtype="float32").reshape(2, 6)
+    np.savez(tmp_path / "in.npz", features=x)
+    done = script(version, tmp_path / "in.npz", tmp_path / "out.npz")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "imported of it: nothing" in done.stdout
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(*found.values(), model.predict(x, verbose=0), rtol=1e-6)
 
 
 def test_runner_names_a_wrong_input(tmp_path):
-    version = export_saved_model(small_model(cases.LAYERS[0]), tmp_path / "model")
+    version = export_saved_model(small_model(), tmp_path / "model")
     np.savez(tmp_path / "in.npz", wrong=np.ones((1, 6), "float32"))
-    command = [sys.executable, "-I", NATIVE, version, tmp_path / "in.npz", tmp_path / "out.npz"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = script(version, tmp_path / "in.npz", tmp_path / "out.npz")
     assert done.returncode != 0
     assert "expected inputs" in done.stderr
     assert not (tmp_path / "out.npz").exists()
 
 
-def test_runner_without_tensorflow_says_so(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match="expected tensorflow to be installed"):
-        native._load_library.__wrapped__()
+def test_child_finds_the_packages_of_an_unusual_place(tmp_path, monkeypatch):
+    """As with PYTHONPATH or a user's own packages: an isolated Python would not look there."""
+    from tf_leaky import verify
 
+    ran = []
 
-def test_runner_catches_an_export_that_python_does_not(tmp_path):
-    """Why nothing goes through `tf.saved_model.save`: under Keras 3 it fails outside Python."""
-    model = tf.keras.Sequential([tf.keras.Input((2,)), LeakyReLU(0.5, trainable_alpha=True)])
-    tf.saved_model.save(model, str(tmp_path / "model"))
-    name = input_name(tmp_path / "model")
-    np.savez(tmp_path / "in.npz", **{name: np.ones((1, 2), "float32")})
-    command = [sys.executable, "-I", NATIVE, tmp_path / "model", tmp_path / "in.npz"]
-    done = subprocess.run(
-        [*command, tmp_path / "out.npz"], capture_output=True, text=True, check=False
-    )
-    if tf.keras.Model.__module__.startswith("keras."):
-        assert done.returncode != 0
-        assert "Could not find variable" in done.stderr
-    else:
-        assert done.returncode == 0
+    def record(command, **arguments):
+        ran.append(command)
+        return real(command, **arguments)
+
+    real = subprocess.run
+    monkeypatch.setattr(verify.subprocess, "run", record)
+    export_saved_model(small_model(), tmp_path)
+    (command,) = ran
+    assert command[1] == "-I"
+    assert Path(tf.__file__).parents[1].as_posix() in json.loads(command[4])

@@ -13,12 +13,15 @@ import tf_leaky
 PACKAGE = Path(tf_leaky.__file__).parent
 # What each room may import, beside the standard library. Imports point down this table only.
 ROOMS = {
-    "keras_compat": {"tensorflow"},
+    "keras_compat": {"tensorflow", "numpy"},
     "checks": {"tensorflow", "numpy"},
     "ops": {"tensorflow", "numpy", "checks"},
     "native": {"numpy"},
     "layer": {"tensorflow", "numpy", "checks", "ops", "keras_compat"},
-    "export": {"keras_compat"},
+    "versions": set(),
+    "warmup": {"tensorflow", "numpy", "tensorflow_serving", "native"},
+    "verify": {"tensorflow", "numpy", "native", "keras_compat"},
+    "export": {"tensorflow", "keras_compat", "verify", "versions", "warmup"},
     "plot": {"tensorflow", "numpy", "matplotlib", "checks", "ops"},
     "__init__": {"layer", "ops", "export", "plot"},
 }

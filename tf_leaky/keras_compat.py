@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -42,16 +45,154 @@ def check_built_model(model: Any, *, subject: str) -> None:
         )
 
 
-def export(model: Any, path: Any) -> None:
-    """Writes the SavedModel `path` with the signature `serving_default`.
+def inputs_of(model: Any, *, subject: str) -> Any:
+    """The structure that a built model takes, with a tf.TensorSpec for each tensor.
 
-    Never by `tf.saved_model.save`: under Keras 3, what that writes fails every request in a server.
+    Each spec has an unknown batch size and a name that no other has: the key of a dict, else the
+    name of the Input.
+
+    Raises:
+        ValueError: If the shapes aren't known because the model was never called, or an input is
+            sparse, ragged, or has no batch axis or no known rank.
     """
+    structure = _recorded_inputs(model)
+    if structure is None:
+        raise ValueError(
+            f"{subject}: expected model to have been called, which is when a model without an "
+            f"Input learns its inputs. Received: model={model.name!r}, never called. "
+            "Call it once on data."
+        )
+    leaves = _leaves(structure)
+    names = [key or _input_name(leaf, i) for i, (key, leaf) in enumerate(leaves)]
+    specs = []
+    for name, (_, leaf) in zip(_unique(names), leaves, strict=True):
+        shape = tf.TensorShape(getattr(leaf, "shape", None))
+        dense = not (getattr(leaf, "sparse", False) or getattr(leaf, "ragged", False))
+        if isinstance(leaf, tf.SparseTensorSpec | tf.RaggedTensorSpec) or not dense:
+            raise ValueError(
+                f"{subject}: expected inputs that are dense tensors. Received: "
+                f"model={model.name!r}, whose input {name!r} is {leaf!r}. "
+                "Give the model a dense Input, and make it sparse or ragged inside."
+            )
+        if not shape.rank:
+            raise ValueError(
+                f"{subject}: expected inputs of a known rank, with a batch axis. Received: "
+                f"model={model.name!r}, whose input {name!r} has shape {shape}. "
+                "Give its Input a shape; sizes may be None."
+            )
+        specs.append(tf.TensorSpec([None, *shape[1:]], leaf.dtype, name=name))
+    return tf.nest.pack_sequence_as(structure, specs)
+
+
+def _recorded_inputs(model: Any) -> Any:
+    """What the model takes, with its shapes and dtypes, or None where that isn't known."""
     if _package(tf.keras.Model) == "tf_keras":
-        with contextlib.redirect_stdout(io.StringIO()):  # it has no switch for its report
-            model.export(str(path))
+        specs = model.save_spec()
+        return None if specs is None else specs[0][0]
+    if isinstance(model, tf.keras.Sequential):
+        return model.inputs[0]
+    if getattr(model, "inputs", None) is not None:
+        return model.input
+    if not getattr(model, "_called", True):  # what `model.export` goes by
+        return None
+    shapes = model.get_build_config()
+    return shapes and _specs_of(next(iter(shapes.values())), model.input_dtype)
+
+
+def _specs_of(shapes: Any, dtype: Any) -> Any:
+    """The structure of shapes that a subclassed model of Keras 3 was built with, as specs.
+
+    Their dtypes aren't recorded.
+    """
+    if isinstance(shapes, dict):
+        return {key: _specs_of(shape, dtype) for key, shape in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return tf.TensorSpec(shapes, dtype)
+    return [_specs_of(shape, dtype) for shape in shapes]
+
+
+def write(model: Any, path: Any, inputs: Any) -> None:
+    """Writes the SavedModel `path` with the signature `serving_default`, for `inputs_of(model)`.
+
+    Its outputs are named as those of `predict` here. It is never written by `tf.saved_model.save`:
+    under Keras 3, what that writes fails every request in a server.
+    """
+
+    def serve(inputs: Any) -> dict[str, Any]:
+        return named_outputs(model, model(inputs, training=False))
+
+    archive = tf.keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=[inputs])
+    if _package(tf.keras.Model) == "tf_keras":
+        with _no_report():
+            archive.write_out(str(path))
     else:
-        model.export(str(path), format="tf_saved_model", verbose=False)
+        archive.write_out(str(path), verbose=False)
+
+
+@contextlib.contextmanager
+def _no_report() -> Iterator[None]:
+    """Has tf_keras log what it would print; this thread's alone, while `sys.stdout` is all's."""
+    loud = tf.keras.utils.is_interactive_logging_enabled()
+    tf.keras.utils.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if loud:
+            tf.keras.utils.enable_interactive_logging()
+
+
+def predict(model: Any, inputs: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What `model.predict` gives for arrays by the names of `inputs_of(model)`, by name too."""
+    specs = tf.nest.flatten(inputs)
+    tensors = [tf.cast(arrays[spec.name], spec.dtype) for spec in specs]
+    given = tf.nest.pack_sequence_as(inputs, tensors)
+    return named_outputs(model, model.predict(given, batch_size=len(tensors[0]), verbose=0))
+
+
+def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
+    """The outputs of a model by name: the key in a dict, else the name of the layer they are of.
+
+    A subclassed model that returns no dict has `output_0` and so on.
+    """
+    leaves = _leaves(outputs)
+    layers = getattr(model, "output_names", None)
+    if layers is None and isinstance(model, tf.keras.Sequential):
+        layers = [model.layers[-1].name]
+    if layers is None or len(layers) != len(leaves):
+        layers = [f"output_{i}" for i in range(len(leaves))]
+    names = [key or layer for (key, _), layer in zip(leaves, layers, strict=True)]
+    return dict(zip(_unique(names), (leaf for _, leaf in leaves), strict=True))
+
+
+def _leaves(structure: Any, key: str = "") -> list[tuple[str, Any]]:
+    """What a structure holds, in the order of `tf.nest`, each with its key if it is in a dict."""
+    if isinstance(structure, Mapping):
+        parts = [(str(name), structure[name]) for name in sorted(structure)]
+    elif isinstance(structure, list | tuple):
+        parts = [("", part) for part in structure]
+    else:
+        return [(key, structure)]
+    return [leaf for name, part in parts for leaf in _leaves(part, name)]
+
+
+def _input_name(leaf: Any, i: int) -> str:
+    """The name of an Input; one without is numbered in its model, not in the process as Keras."""
+    name = getattr(leaf, "name", None)
+    return f"input_{i}" if name is None or name.startswith("keras_tensor") else name
+
+
+def _unique(names: list[str]) -> list[str]:
+    """The names as those of tensors may be, with a number after one that is there twice."""
+    unique: list[str] = []
+    for name in names:
+        clean = re.sub("[^A-Za-z0-9_.-]", "_", name)
+        numbered = (f"{clean}_{i}" for i in itertools.count(1))
+        unique.append(
+            clean if clean not in unique else next(n for n in numbered if n not in unique)
+        )
+    return unique
 
 
 def _package(kind: type) -> str:

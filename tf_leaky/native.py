@@ -156,7 +156,7 @@ class SavedModel:
         fetched = (ctypes.c_void_p * len(self.outputs))()
         try:
             for i, (name, info) in enumerate(self.inputs.items()):
-                feeds[i] = _new_tensor(c, inputs[name], info, name)
+                feeds[i] = _new_tensor(c, inputs[name], info.dtype, name)
             with _Status(c) as status:
                 c.TF_SessionRun(
                     *(self._session, None, self._feeds, feeds, len(feeds)),
@@ -228,25 +228,51 @@ def _numpy_dtype(dtype: int, name: str) -> Any:
     return _DTYPES[dtype][1]
 
 
-def _new_tensor(c: Any, value: Any, info: TensorInfo, name: str) -> int:
-    """A TF_Tensor that holds a copy of `value`."""
-    dtype = _numpy_dtype(info.dtype, name)
-    array = np.asarray(value)
-    if info.dtype == _STRING:
-        return _new_strings(c, array, name)
-    integers = array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu"
-    fits = np.can_cast(array.dtype, dtype, "same_kind") or integers or array.size == 0
-    converted = array.astype(dtype, order="C") if fits else array
-    if not fits or (integers and not np.array_equal(converted, array)):
+def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
+    """`value` in NumPy's dtype for a TF_DataType, if that loses no more than precision.
+
+    Raises:
+        RuntimeError: If it does, or no array holds that dtype; with `name` in its message.
+    """
+    array, target = np.asarray(value), _numpy_dtype(dtype, name)
+    if dtype == _STRING:
+        given = array.ravel().tolist()
+        texts = [text.encode() if isinstance(text, str) else text for text in given]
+        fits = all(isinstance(text, bytes) for text in texts)
+        converted = np.empty(array.shape, object)
+        converted.ravel()[:] = texts
+    else:
+        integers = array.dtype.kind in "iu" and np.dtype(target).kind in "iu"
+        fits = np.can_cast(array.dtype, target, "same_kind") or integers or array.size == 0
+        converted = array.astype(target, order="C") if fits else array
+        fits = fits and (not integers or np.array_equal(converted, array))
+    if not fits:
         raise RuntimeError(
-            f"expected {name!r} to hold numbers of {info.dtype_name}, received {array.dtype}: "
+            f"expected {name!r} to hold {_DTYPES[dtype][0]}, received {array.dtype}: "
             f"{np.array2string(array, threshold=8)}"
         )
-    if info.dtype == _BFLOAT16:
-        converted = _to_bfloat16(converted)
+    return converted
+
+
+def plain(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays with bfloat16, a dtype of another package than NumPy, as float32."""
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+    return {
+        name: array.astype(np.float32) if array.dtype.kind == "V" else array
+        for name, array in found.items()
+    }
+
+
+def _new_tensor(c: Any, value: Any, dtype: int, name: str) -> int:
+    """A TF_Tensor that holds a copy of `value`."""
+    array = to_array(value, dtype, name)
     sizes = (ctypes.c_int64 * array.ndim)(*array.shape)
-    tensor: int = c.TF_AllocateTensor(info.dtype, sizes, array.ndim, converted.nbytes)
-    ctypes.memmove(c.TF_TensorData(tensor), converted.ctypes.data, converted.nbytes)
+    if dtype == _STRING:
+        return _new_strings(c, array, sizes)
+    if dtype == _BFLOAT16:
+        array = _to_bfloat16(array)
+    tensor: int = c.TF_AllocateTensor(dtype, sizes, array.ndim, array.nbytes)
+    ctypes.memmove(c.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
     return tensor
 
 
@@ -262,19 +288,14 @@ def _from_bfloat16(array: np.ndarray) -> np.ndarray:
     return bits.view(np.float32)
 
 
-def _new_strings(c: Any, array: np.ndarray, name: str) -> int:
-    """A TF_Tensor of strings; str is written as UTF-8."""
-    texts = [text.encode() if isinstance(text, str) else text for text in array.ravel().tolist()]
-    if not all(isinstance(text, bytes) for text in texts):
-        raise RuntimeError(f"expected {name!r} to hold str or bytes, received {array.dtype}")
-    memory = ctypes.create_string_buffer(_STRING_BYTES * len(texts) + _ALIGNMENT)
+def _new_strings(c: Any, array: np.ndarray, sizes: Any) -> int:
+    length = _STRING_BYTES * array.size
+    memory = ctypes.create_string_buffer(length + _ALIGNMENT)
     start = -(-ctypes.addressof(memory) // _ALIGNMENT) * _ALIGNMENT
-    for i, text in enumerate(texts):
+    for i, text in enumerate(array.ravel().tolist()):
         c.TF_StringInit(start + _STRING_BYTES * i)
         c.TF_StringCopy(start + _STRING_BYTES * i, text, len(text))
     _STRINGS[start] = memory
-    sizes = (ctypes.c_int64 * array.ndim)(*array.shape)
-    length = _STRING_BYTES * len(texts)
     tensor: int = c.TF_NewTensor(_STRING, sizes, array.ndim, start, length, _free_strings, None)
     return tensor
 
@@ -430,7 +451,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
         for name, value in arrays.items():
             array = np.asarray(value)
             if array.dtype.kind in "OSU":
-                texts = [t.encode() if isinstance(t, str) else t for t in array.ravel().tolist()]
+                texts = to_array(array, _STRING, name).ravel().tolist()
                 width = max(map(len, texts), default=0)
                 kind = np.dtype([("size", np.int64), ("bytes", f"S{max(width, 1)}")])
                 packed = np.array([(len(text), text) for text in texts], kind)
