@@ -5,10 +5,13 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo bench test test-slow lint format wheel clean
+.PHONY: demo serve bench test test-slow lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
+
+serve: .venv/ready-examples  ## Export, serve, ask over REST and gRPC, compare, and stop it again
+	$(BIN)/python examples/serving/serve.py
 
 test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 	$(PYTEST) --cov --cov-report= --cov-fail-under=0

@@ -1,0 +1,282 @@
+"""Asks a server that speaks TF Serving's protocol what handwritten digits show, and how fast.
+
+    python examples/serving/client.py [--rest localhost:8501] [--grpc localhost:8500]
+        [--model digits] [--requests 200] [--batch 1] [--concurrency 4] [--timeout 10]
+
+Given neither --rest nor --grpc, it asks over both, at these addresses. REST needs nothing beyond
+the standard library, gRPC tensorflow-serving-api. The images are those that ship with scikit-learn.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+REST, GRPC = "localhost:8501", "localhost:8500"  # where TensorFlow Serving listens by default
+
+
+class ServerError(Exception):
+    """The server is not there, or refuses; the message says what to do."""
+
+
+class RestClient:
+    """Predictions over REST, on one connection for each thread that asks.
+
+    Args:
+        address: `host:port`.
+        model: The name that the model is served under; it has one input and one output.
+        timeout: Of one request, in seconds.
+
+    Raises:
+        ServerError: If the server is not there, or doesn't serve the model.
+    """
+
+    protocol = "REST"
+
+    def __init__(self, address, model, timeout=10.0):
+        self.address, self._path, self._timeout = address, f"/v1/models/{model}", timeout
+        self._local, self._connections = threading.local(), []
+        try:
+            metadata = self._ask("GET", f"{self._path}/metadata")
+            signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
+            self._input = _only("input", signature["inputs"])
+            _only("output", signature["outputs"])
+            self.version = int(metadata["model_spec"]["version"])
+        except ServerError:
+            self.close()
+            raise
+
+    def predict(self, images):
+        """What the model answers to a batch, as an array."""
+        body = {"inputs": {self._input: np.asarray(images).tolist()}}
+        return np.array(self._ask("POST", f"{self._path}:predict", json.dumps(body))["outputs"])
+
+    def close(self):
+        """Closes the connections of all threads."""
+        for connection in self._connections:
+            connection.close()
+
+    def _ask(self, method, path, body=None):
+        status, text = self._exchange(method, path, body)
+        if status != 200:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a page of another server
+                text = json.loads(text)["error"]
+            raise _refused(self, f"status {status}, {text[:500]}")
+        return json.loads(text)
+
+    def _exchange(self, method, path, body):
+        """Status and text; a connection that the server closed while it was idle is made anew."""
+        connection = idle = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = http.client.HTTPConnection(self.address, timeout=self._timeout)
+                self._connections.append(connection)
+                self._local.connection = connection
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            if connection is not None:
+                connection.close()
+            self._local.connection = None
+            if idle is not None and isinstance(error, ConnectionError):
+                return self._exchange(method, path, body)
+            raise _unreachable(self, error) from None
+
+
+class GrpcClient:
+    """The same over gRPC, on one channel; see `RestClient`."""
+
+    protocol = "gRPC"
+
+    def __init__(self, address, model, timeout=10.0):
+        import grpc  # these two import TensorFlow: REST does without
+        import tensorflow as tf
+        from tensorflow_serving.apis import (
+            get_model_metadata_pb2,
+            predict_pb2,
+            prediction_service_pb2_grpc,
+        )
+
+        self.address, self._model, self._timeout = address, model, timeout
+        self._grpc, self._tf, self._requests = grpc, tf, predict_pb2
+        options = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
+        self._channel = grpc.insecure_channel(address, options)
+        self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec={"name": model}, metadata_field=["signature_def"]
+        )
+        try:
+            response = self._ask(self._service.GetModelMetadata, request)
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            response.metadata["signature_def"].Unpack(signatures)
+            signature = signatures.signature_def["serving_default"]
+            self._input = _only("input", signature.inputs)
+            self._dtype = signature.inputs[self._input].dtype
+            self._output = _only("output", signature.outputs)
+            self.version = response.model_spec.version.value
+        except ServerError:
+            self.close()
+            raise
+
+    def predict(self, images):
+        """What the model answers to a batch, as an array."""
+        request = self._requests.PredictRequest(model_spec={"name": self._model})
+        tensor = self._tf.make_tensor_proto(images, self._dtype)
+        request.inputs[self._input].CopyFrom(tensor)
+        return self._tf.make_ndarray(
+            self._ask(self._service.Predict, request).outputs[self._output]
+        )
+
+    def close(self):
+        """Closes the channel."""
+        self._channel.close()
+
+    def _ask(self, method, request):
+        try:
+            return method(request, timeout=self._timeout)
+        except self._grpc.RpcError as error:
+            code = error.code()
+            said = f"{code.name}, {error.details()}"
+            if code in (self._grpc.StatusCode.UNAVAILABLE, self._grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise _unreachable(self, said) from None
+            raise _refused(self, said) from None
+
+
+class Measured(NamedTuple):
+    """What `measure` saw."""
+
+    images: np.ndarray
+    """Which images were asked for, `(requests, batch)`."""
+    answers: np.ndarray
+    """What was answered, `(requests, batch, ...)`."""
+    latencies: np.ndarray
+    """Of each request, in seconds."""
+    seconds: float
+    """From the first request to the last answer."""
+
+
+def measure(client, images, requests, batch=1, concurrency=1, quiet=False):
+    """Asks for `requests` batches from `concurrency` threads, one image after the other in turn."""
+    chosen = (np.arange(requests * batch) % len(images)).reshape(requests, batch)
+
+    def ask(which):
+        began = time.perf_counter()
+        answer = client.predict(images[which])
+        return answer, time.perf_counter() - began
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as threads:
+        try:
+            bar = tqdm(total=requests, desc=client.protocol, unit="request", disable=quiet)
+            with bar:
+                done = []
+                for answered in threads.map(ask, chosen):
+                    done.append(answered)
+                    bar.update()
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+    answers, latencies = zip(*done, strict=True)
+    seconds = time.perf_counter() - began
+    return Measured(chosen, np.stack(answers), np.array(latencies), seconds)
+
+
+def describe(measured):
+    """The rate and the percentiles of the latency, as a line of text."""
+    p50, p90, p99 = np.percentile(measured.latencies, [50, 90, 99]) * 1e3
+    rate = len(measured.latencies) / measured.seconds
+    return (
+        f"{len(measured.latencies)} requests in {measured.seconds:.1f} s, {rate:.0f} per second; "
+        f"latency p50 {p50:.1f} ms, p90 {p90:.1f} ms, p99 {p99:.1f} ms"
+    )
+
+
+def load_images():
+    """The 1797 digits, `(n, 8, 8, 1)` in [0, 1], and what they show."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return (digits.images[..., np.newaxis] / 16).astype("float32"), digits.target
+
+
+def _only(what, names):
+    if len(names) != 1:
+        raise ServerError(
+            f"client: expected a model with one {what}. Received: {sorted(names)}. "
+            "Send requests of your own to a model with several."
+        )
+    return next(iter(names))
+
+
+def _unreachable(client, error):
+    return ServerError(
+        f"client: expected a server that answers {client.protocol} at {client.address}. "
+        f"Received: {error}. `make serve` starts one and asks it; "
+        f"--{client.protocol.lower()} HOST:PORT asks another."
+    )
+
+
+def _refused(client, said):
+    return ServerError(
+        f"client: expected an answer of the model by {client.protocol} at {client.address}. "
+        f"Received: {said}. Check --model, and that the server has loaded a version of it."
+    )
+
+
+def ask_and_print(client, images, labels, arguments):
+    """Prints the first predictions and the measured latencies of one client."""
+    print(f"\n{client.protocol} at {client.address}: {arguments.model}, version {client.version}")
+    client.predict(images[: arguments.batch])  # the first request opens the connection
+    measured = measure(client, images, arguments.requests, arguments.batch, arguments.concurrency)
+    scores = measured.answers.reshape(-1, measured.answers.shape[-1])
+    which = measured.images.ravel()
+    for image, score in zip(which[:5], scores, strict=False):
+        print(f"  image {image}, a {labels[image]}: {score.argmax()}, score {score.max():.3f}")
+    right = (scores.argmax(-1) == labels[which]).sum()
+    print(f"  as labelled: {right} of {len(scores)} images")
+    print(f"  {describe(measured)}")
+
+
+def main():
+    """Asks over REST, gRPC or both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rest", metavar="HOST:PORT", help=f"ask over REST, as at {REST}")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help=f"ask over gRPC, as at {GRPC}")
+    parser.add_argument("--model", default="digits", help="the name that it is served under")
+    parser.add_argument("--requests", type=count, default=200)
+    parser.add_argument("--batch", type=count, default=1, help="images in a request")
+    parser.add_argument("--concurrency", type=count, default=4, help="requests at a time")
+    parser.add_argument("--timeout", type=float, default=10.0, help="of a request, in seconds")
+    arguments = parser.parse_args()
+    addresses = {RestClient: arguments.rest, GrpcClient: arguments.grpc}
+    if not any(addresses.values()):
+        addresses = {RestClient: REST, GrpcClient: GRPC}
+    images, labels = load_images()
+    try:
+        for make, address in addresses.items():
+            if address:
+                client = make(address, arguments.model, arguments.timeout)
+                with contextlib.closing(client):
+                    ask_and_print(client, images, labels, arguments)
+    except ServerError as error:
+        raise SystemExit(str(error)) from None
+
+
+def count(text):
+    """A number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Exports the digits model, serves it, asks it over REST and gRPC, and stops what it started.
+
+    python examples/serving/serve.py [--folder saved_models] [--epochs 4] [--tag latest]
+        [--requests 200] [--concurrency 4] [--stay]
+
+The model is the one that `make demo` trained, or is trained here. The server is the first of:
+
+1. the one at TF_SERVING_ADDR (HOST[:REST_PORT[:GRPC_PORT]], ports 8501 and 8500), which must serve
+   FOLDER/digits as the model `digits`; it is not stopped, for it was not started here
+2. `tensorflow_model_server` on PATH
+3. docker, with the image tensorflow/serving (--tag or TF_SERVING_TAG says which)
+4. the stand-in that speaks TF Serving's protocol from tests/, which is not TensorFlow Serving
+
+--stay keeps it up until Ctrl-C. TensorFlow Serving itself listens on every interface of the machine
+(2), or on loopback as docker publishes it (3); the stand-in on loopback only.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import client
+import numpy as np
+
+EXAMPLES = Path(__file__).parents[1]
+STAND_IN = EXAMPLES.parent / "tests" / "stand_in.py"
+BINARY = "tensorflow_model_server"
+
+
+class Found(NamedTuple):
+    """A server that can be had here."""
+
+    kind: str
+    """`address`, `binary`, `docker` or `stand-in`."""
+    description: str
+    """What it is, as a sentence."""
+    tag: str = "latest"
+    """Of the docker image."""
+
+
+class Serving(NamedTuple):
+    """A server that is up."""
+
+    rest: str
+    grpc: str
+    """Their addresses, as `host:port`."""
+
+
+def find_server(tag="latest"):
+    """The first server in the order above."""
+    address = os.environ.get("TF_SERVING_ADDR")
+    if address:
+        where = f"REST at {_addresses(address).rest}, gRPC at {_addresses(address).grpc}"
+        return Found("address", f"the server that TF_SERVING_ADDR names: {where}")
+    binary = shutil.which(BINARY)
+    if binary:
+        return Found("binary", f"TensorFlow Serving, {binary}")
+    if _docker_answers():
+        return Found("docker", f"TensorFlow Serving, docker image tensorflow/serving:{tag}", tag)
+    return Found(
+        "stand-in",
+        "a stand-in that speaks TF Serving's protocol, tests/stand_in.py, and not TensorFlow "
+        f"Serving: TF_SERVING_ADDR is not set, {BINARY} is not on PATH and docker does not answer",
+    )
+
+
+def _addresses(text):
+    host, _, ports = text.partition(":")
+    rest, _, grpc = ports.partition(":")
+    return Serving(f"{host}:{rest or 8501}", f"{host}:{grpc or 8500}")
+
+
+def _docker_answers():
+    if shutil.which("docker") is None:
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
+        return done.returncode == 0
+    return False
+
+
+@contextlib.contextmanager
+def serving(found, base_path, name, version=None, timeout=120):
+    """The server with the model up, for the block; what was started is stopped after it.
+
+    Args:
+        found: What `find_server` found.
+        base_path: The folder that holds the versions of the model.
+        name: The name to serve it under.
+        version: The version to wait for; None for any.
+        timeout: How long to wait for it, in seconds.
+
+    Yields:
+        A `Serving`.
+
+    Raises:
+        SystemExit: If the server ends, or the version is not up in time; with the server's log.
+    """
+    if found.kind == "address":
+        addresses = _addresses(os.environ["TF_SERVING_ADDR"])
+        _wait_until_up(addresses, name, version, min(timeout, 30))
+        yield addresses
+        return
+    rest, grpc = _free_ports()
+    addresses = Serving(f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
+    container = f"tf_leaky-{name}-{os.getpid()}"
+    command = _command(found, Path(base_path).resolve(), name, rest, grpc, container)
+    with tempfile.TemporaryFile("w+") as log:
+        # in a session of its own, so that Ctrl-C reaches this process only, which stops it
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            print(f"started process {process.pid}", flush=True)
+            _wait_until_up(addresses, name, version, timeout, process, log)
+            yield addresses
+        finally:
+            if found.kind == "docker":
+                subprocess.run(["docker", "stop", container], capture_output=True, check=False)
+            _stop(process)
+
+
+def _command(found, base_path, name, rest, grpc, container):
+    flags = [f"--port={grpc}", f"--rest_api_port={rest}"]
+    flags += [f"--model_name={name}", f"--model_base_path={base_path}"]
+    if found.kind == "binary":
+        return [BINARY, *flags]
+    if found.kind == "stand-in":
+        return [sys.executable, STAND_IN, *flags]
+    image = f"tensorflow/serving:{found.tag}"
+    here = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
+    if here.returncode != 0:
+        subprocess.run(["docker", "pull", image], check=True)  # shows its own progress
+    return [
+        *["docker", "run", "--rm", "--name", container],
+        *["--publish", f"127.0.0.1:{grpc}:8500", "--publish", f"127.0.0.1:{rest}:8501"],
+        *["--mount", f"type=bind,source={base_path},target=/models/{name},readonly"],
+        *["--env", f"MODEL_NAME={name}", image],
+    ]
+
+
+def _free_ports():
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
+    """Returns when the status says AVAILABLE; a version of None is any."""
+    began = shown = time.monotonic()
+    while True:
+        status = _status(addresses.rest, name)
+        if any(v["state"] == "AVAILABLE" and version in (None, int(v["version"])) for v in status):
+            return
+        waited = time.monotonic() - began
+        ended = process is not None and process.poll() is not None
+        if ended or waited > timeout:
+            said = _tail(log) if log else f"status: {status or 'no answer'}"
+            raise SystemExit(
+                f"serve: expected {name!r}, version {version or 'any'}, to be AVAILABLE at "
+                f"{addresses.rest}. Received: {'an end' if ended else f'not within {waited:.0f} s'}"
+                f". {said}"
+            )
+        if time.monotonic() - shown > 5:
+            shown = time.monotonic()
+            print(f"waiting for the model for {waited:.0f} s", flush=True)
+        time.sleep(0.1)
+
+
+def _status(address, name):
+    """The versions that the server speaks of; empty where it doesn't answer."""
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", f"/v1/models/{name}")
+        return json.loads(connection.getresponse().read()).get("model_version_status", [])
+    except (OSError, http.client.HTTPException, ValueError):
+        return []
+    finally:
+        connection.close()
+
+
+def _tail(log):
+    log.seek(0)
+    return f"Its log ends with:\n{log.read()[-2000:]}"
+
+
+def _stop(process):
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def get_model(folder, epochs):
+    """The digits model of `make demo`, or one that is trained now and saved there."""
+    import tensorflow as tf
+
+    sys.path.append(str(EXAMPLES))
+    import digits
+
+    saved = folder / "digits.keras"
+    if saved.exists():
+        print(f"model: {saved}")
+        return tf.keras.models.load_model(saved)
+    tf.keras.utils.set_random_seed(0)
+    (x, y), _ = digits.load_data()
+    model = digits.build_model()
+    print(f"model: trained now, for {saved} is not there")
+    model.fit(x, y, epochs=epochs, batch_size=32)
+    model.save(saved)
+    return model
+
+
+def check(make, address, images, expected, arguments):
+    """Asks over one protocol, and holds every answer against the predictions of Keras."""
+    with contextlib.closing(make(address, "digits")) as connected:
+        connected.predict(images[:1])  # the first request opens the connection
+        measured = client.measure(
+            connected, images, arguments.requests, concurrency=arguments.concurrency
+        )
+    worst = float(np.abs(measured.answers - expected[measured.images]).max())
+    print(f"{connected.protocol} at {address}, version {connected.version}")
+    print(f"  {client.describe(measured)}")
+    print(f"  at most {worst:.1e} from model.predict", flush=True)
+    if not worst <= 1e-5:
+        raise SystemExit(
+            f"serve: expected the predictions of model.predict by {connected.protocol}. Received: "
+            f"answers {worst:.1e} from them, by version {connected.version}. Is it this model?"
+        )
+
+
+def main():
+    """Exports, serves, asks, compares and stops."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=EXAMPLES.parent / "saved_models")
+    parser.add_argument("--epochs", type=int, default=4, help="where the model is trained here")
+    parser.add_argument("--tag", default=os.environ.get("TF_SERVING_TAG", "latest"))
+    parser.add_argument("--requests", type=client.count, default=200, help="over each protocol")
+    parser.add_argument("--concurrency", type=client.count, default=4, help="requests at a time")
+    parser.add_argument("--stay", action="store_true", help="keep serving until Ctrl-C")
+    arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+    import tf_leaky
+
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    model = get_model(arguments.folder, arguments.epochs)
+    images, _ = client.load_images()
+    expected = model.predict(images, verbose=0)
+    version = tf_leaky.export_saved_model(model, arguments.folder / "digits")
+    print(f"export: {version}")
+    found = find_server(arguments.tag)
+    print(f"server: {found.description}", flush=True)
+    try:
+        with serving(found, version.parent, "digits", int(version.name)) as addresses:
+            check(client.RestClient, addresses.rest, images, expected, arguments)
+            check(client.GrpcClient, addresses.grpc, images, expected, arguments)
+            if arguments.stay:
+                print(f"serving REST at {addresses.rest} and gRPC at {addresses.grpc} until Ctrl-C")
+                sys.stdout.flush()
+                signal.pause()
+    except KeyboardInterrupt:
+        raise SystemExit("stopped by Ctrl-C") from None
+    except client.ServerError as error:
+        raise SystemExit(str(error)) from None
+    finally:
+        print(
+            "the server is left as it was" if found.kind == "address" else "the server is stopped"
+        )
+
+
+if __name__ == "__main__":
+    main()
