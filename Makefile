@@ -5,13 +5,16 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve bench test test-slow lint format wheel clean
+.PHONY: demo serve batch bench test test-slow lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
 
 serve: .venv/ready-examples  ## Export, serve, ask over REST and gRPC, compare, and stop it again
 	$(BIN)/python examples/serving/serve.py
+
+batch: .venv/ready-batch  ## Score 200 000 digits with Ray Data, by the export of `make demo`
+	$(BIN)/python examples/batch_inference.py
 
 test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 	$(PYTEST) --cov --cov-report= --cov-fail-under=0
