@@ -6,8 +6,9 @@
 It answers predict, status and metadata over REST and gRPC, on loopback only, with the flags, the
 version rules and the errors of TF Serving, and runs models by TensorFlow's C API, the loader that
 TF Serving uses. It polls the base path, loads the highest version, and unloads the one before when
-that has come up. It knows no classify or regress, no batching, no model configuration files and no
-metrics. Port 0 is any free one; the first line that it prints says which.
+that has come up. It knows no classify or regress, no chunked or compressed bodies, no batching, no
+model configuration files and no metrics. Port 0 is any free one; the first line that it prints
+says which.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import KERAS_3
 
 from tf_leaky import LeakyReLU, export_saved_model
 
@@ -51,6 +52,7 @@ def folder(tmp_path_factory):
 
 
 @needs_ray
+@pytest.mark.skipif(not KERAS_3, reason="`make test-slow` does the same under tf_keras")
 def test_every_row_is_scored_as_keras_predicts(run, folder):
     done = run("--folder", folder, "--rows", 20_000, "--batch-size", 1000)
     assert done.returncode == 0, done.stderr[-3000:]

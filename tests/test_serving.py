@@ -85,7 +85,8 @@ def digits(request, tmp_path_factory):
     """A server of an export of ours, the images, and what Keras predicts for them."""
     tf.keras.utils.set_random_seed(3)
     model, images = digits_model(), client.load_images()[0]
-    base_path = export_saved_model(model, tmp_path_factory.mktemp("served") / "digits").parent
+    folder = tmp_path_factory.mktemp("served") / "digits"
+    base_path = export_saved_model(model, folder, warmup=images[:3]).parent
     expected = model.predict(images, verbose=0)
     if request.param == "stand-in":
         with standing_in("digits", base_path) as server:

@@ -317,6 +317,7 @@ def test_version_is_closed_only_when_nobody_uses_it(export, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_script_serves_and_stops_by_signal():
     command = [sys.executable, Path(stand_in.__file__), "--model_name=toy"]
     command += [f"--model_base_path={SERVING / 'toy'}", "--file_system_poll_wait_seconds=0.1"]

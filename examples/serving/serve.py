@@ -260,7 +260,7 @@ def main():
     model = get_model(arguments.folder, arguments.epochs)
     images, _ = client.load_images()
     expected = model.predict(images, verbose=0)
-    version = tf_leaky.export_saved_model(model, arguments.folder / "digits")
+    version = tf_leaky.export_saved_model(model, arguments.folder / "digits", warmup=images[:8])
     print(f"export: {version}")
     found = find_server(arguments.tag)
     print(f"server: {found.description}", flush=True)
