@@ -21,6 +21,18 @@ def rng():
     return np.random.default_rng(7)
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Checks exports by the same loader without a process of its own, to save its start."""
+    from tf_leaky import native, verify
+
+    def answers(model, folder, requests, scratch):
+        with native.SavedModel(folder) as served:
+            return [served.run(request) for request in requests]
+
+    monkeypatch.setattr(verify, "_answers", answers)
+
+
 def pytest_report_header():
     keras = "Keras 3" if KERAS_3 else "tf_keras"
     return f"tensorflow {tf.__version__}, under {keras}"

@@ -31,7 +31,7 @@ def run(version, **inputs):
 
 
 @pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
-def test_answers_outside_python_and_gradients_in_it(case, tmp_path, rng):
+def test_answers_outside_python_and_gradients_in_it(case, tmp_path, rng, in_this_process):
     """Python TensorFlow helps no answer, and finds the gradient of every variable."""
     dense = layers.Dense(case.input_shape[-1])
     model = tf.keras.Sequential([tf.keras.Input(case.input_shape, name="x"), dense, case.make()])
@@ -84,6 +84,12 @@ def one_layer_twice():
     a = tf.keras.Input((4,), name="A")
     dense = layers.Dense(4, name="dense")
     return tf.keras.Model(a, [dense(a), dense(dense(a))])
+
+
+def of_one_letter():
+    """TensorFlow takes no two names that differ in case only."""
+    inputs = [tf.keras.Input((4,), name=name) for name in ("A", "a")]
+    return tf.keras.Model(inputs, layers.Add(name="sum")(inputs))
 
 
 def of_text():
@@ -158,6 +164,7 @@ MODELS = {
     of_dicts: ({"features", "counts"}, {"value_of_it", "s"}),
     nested: ({"features", "counts"}, None),
     one_layer_twice: ({"A"}, {"dense", "dense_1"}),
+    of_one_letter: ({"A", "a_1"}, {"sum"}),
     of_text: ({"text"}, {"joined"}),
     of_unknown_size: ({"image"}, {"leaky"}),
     unnamed: ({"input_0"} if KERAS_3 else None, {"digit"}),
@@ -173,7 +180,7 @@ MODELS = {
 
 @pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
-def test_names_and_answers(make, tmp_path, rng):
+def test_names_and_answers(make, tmp_path, rng, in_this_process):
     model = make()
     version = export_saved_model(model, tmp_path)
     inputs, outputs = MODELS[make]
@@ -202,7 +209,7 @@ def test_names_and_answers(make, tmp_path, rng):
                     np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_versions_count_up(tmp_path):
+def test_versions_count_up(tmp_path, in_this_process):
     model = small_model()
     (tmp_path / "not a version").mkdir()
     names = [export_saved_model(model, tmp_path).name for _ in range(2)]
@@ -215,7 +222,7 @@ def test_versions_count_up(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == there
 
 
-def test_relative_and_home_folders(tmp_path, monkeypatch):
+def test_relative_and_home_folders(tmp_path, monkeypatch, in_this_process):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert export_saved_model(small_model(), "here/models") == Path("here/models/1")
@@ -224,7 +231,7 @@ def test_relative_and_home_folders(tmp_path, monkeypatch):
     assert export_saved_model(small_model(), tmp_path / "link").resolve().name == "2"
 
 
-def test_everything_is_on_the_disk_before_it_is_published(tmp_path, monkeypatch):
+def test_everything_is_on_the_disk_before_it_is_published(tmp_path, monkeypatch, in_this_process):
     """Each file and folder of the version first, then the folder that it appears in."""
     import os
 
@@ -255,7 +262,7 @@ def test_nothing_is_printed_and_stdout_stays_itself(tmp_path, capfd):
 
 @pytest.mark.skipif(KERAS_3, reason="tf_keras has a switch for what it prints")
 @pytest.mark.parametrize("loud", [True, False])
-def test_interactive_logging_stays_as_it_was(loud, tmp_path, monkeypatch):
+def test_interactive_logging_stays_as_it_was(loud, tmp_path, monkeypatch, in_this_process):
     utils = tf.keras.utils
     (utils.enable_interactive_logging if loud else utils.disable_interactive_logging)()
     monkeypatch.setattr(sys, "stdout", io.StringIO())
@@ -283,7 +290,7 @@ def test_warmup_is_the_first_example_and_the_batch(tmp_path, rng):
     np.testing.assert_array_equal(found[1], x.astype("float32"))
 
 
-def test_warmup_of_one_example_is_one_record(tmp_path):
+def test_warmup_of_one_example_is_one_record(tmp_path, in_this_process):
     version = export_saved_model(small_model(), tmp_path, warmup=[[1, 2, 3, 4, 5, 6]])
     assert len(list(warmup_records(version))) == 1
 
@@ -296,7 +303,7 @@ def test_warmup_of_one_example_is_one_record(tmp_path):
     ],
     ids=["dict", "list"],
 )
-def test_warmup_of_several_inputs(warmup, tmp_path):
+def test_warmup_of_several_inputs(warmup, tmp_path, in_this_process):
     version = export_saved_model(of_lists(), tmp_path, warmup=warmup)
     for record in warmup_records(version):
         found = {name: tf.make_ndarray(value) for name, value in record.inputs.items()}
@@ -320,7 +327,7 @@ def script(version, *paths):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_runner_as_a_script(tmp_path):
+def test_runner_as_a_script(tmp_path, in_this_process):
     model = small_model()
     version = export_saved_model(model, tmp_path / "model")
     x = np.linspace(-1, 1, 12, dtype="float32").reshape(2, 6)
@@ -332,7 +339,7 @@ def test_runner_as_a_script(tmp_path):
         np.testing.assert_allclose(*found.values(), model.predict(x, verbose=0), rtol=1e-6)
 
 
-def test_runner_names_a_wrong_input(tmp_path):
+def test_runner_names_a_wrong_input(tmp_path, in_this_process):
     version = export_saved_model(small_model(), tmp_path / "model")
     np.savez(tmp_path / "in.npz", wrong=np.ones((1, 6), "float32"))
     done = script(version, tmp_path / "in.npz", tmp_path / "out.npz")

@@ -84,8 +84,7 @@ class OtherwiseServed(layers.Layer):
     ],
     ids=["factor", "offset", "dtype", "shape", "inf", "nan"],
 )
-@pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning")
-def test_another_answer_is_caught(change, match, tmp_path, monkeypatch):
+def test_another_answer_is_caught(change, match, tmp_path, monkeypatch, in_this_process):
     write = keras_compat.write
 
     def write_otherwise(model, path, inputs):
@@ -101,7 +100,7 @@ def test_another_answer_is_caught(change, match, tmp_path, monkeypatch):
     assert "Nothing was published." in message
 
 
-def test_what_is_far_below_the_tolerance_is_not(tmp_path, monkeypatch):
+def test_what_is_far_below_the_tolerance_is_not(tmp_path, monkeypatch, in_this_process):
     write = keras_compat.write
 
     def write_otherwise(model, path, inputs):
@@ -121,13 +120,17 @@ def test_integers_and_names_are_compared_exactly():
     assert compare(whole, np.array([1, 2, 4]), tolerance, samples=False) == "1 of 3 values"
     assert compare(whole, None, tolerance, samples=False) == "it is missing"
     assert compare(None, whole, tolerance, samples=False) == "it is no output of predict"
+    assert "up to 1," in compare(np.array([1j]), np.array([0j]), tolerance, samples=False)
+    assert "up to 1," in compare(
+        np.array([1.0, np.nan, np.inf]), np.array([2.0, np.nan, np.inf]), tolerance, samples=False
+    )
     nan = np.array([1.0, np.nan])
     assert compare(nan, nan, tolerance, samples=False) == ""
     assert compare(nan, nan * 2, tolerance, samples=True) == ""
     assert "finite" in compare(nan, np.ones(2), tolerance, samples=True)
 
 
-def test_a_model_that_samples_is_published_and_logged(tmp_path, caplog):
+def test_a_model_that_samples_is_published_and_logged(tmp_path, caplog, in_this_process):
     noise = layers.Lambda(lambda x: x + tf.random.normal(tf.shape(x)), output_shape=(4,))
     with caplog.at_level(logging.WARNING, logger="tf_leaky"):
         assert export_saved_model(model_of(noise), tmp_path).name == "1"
@@ -135,7 +138,9 @@ def test_a_model_that_samples_is_published_and_logged(tmp_path, caplog):
     assert "only the shapes, dtypes and finiteness" in caplog.text
 
 
-def test_predictions_that_are_not_finite_are_published_and_logged(tmp_path, caplog):
+def test_predictions_that_are_not_finite_are_published_and_logged(
+    tmp_path, caplog, in_this_process
+):
     """They are the model's own: the export is right. A client may choke on them."""
     part = layers.Lambda(lambda x: tf.math.log(x), output_shape=(4,), name="log")
     with caplog.at_level(logging.WARNING, logger="tf_leaky"):
@@ -143,7 +148,7 @@ def test_predictions_that_are_not_finite_are_published_and_logged(tmp_path, capl
     assert "predicts NaN or infinities in ['log']" in caplog.text
 
 
-def test_an_honest_export_logs_nothing(tmp_path, caplog):
+def test_an_honest_export_logs_nothing(tmp_path, caplog, in_this_process):
     with caplog.at_level(logging.INFO, logger="tf_leaky"):
         export_saved_model(model_of(LeakyReLU()), tmp_path)
     assert [record for record in caplog.records if record.name == "tf_leaky"] == []
@@ -230,7 +235,7 @@ def test_xla_in_the_forward_graph_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_xla_in_the_backward_graph_is_fine(tmp_path):
+def test_xla_in_the_backward_graph_is_fine(tmp_path, in_this_process):
     version = export_saved_model(model_of(CompiledBackward()), tmp_path)
     loaded = tf.saved_model.load(version)
     x = tf.ones((1, 4))
@@ -240,7 +245,7 @@ def test_xla_in_the_backward_graph_is_fine(tmp_path):
     np.testing.assert_array_equal(tape.gradient(y, x), 3 * np.ones((1, 4)))
 
 
-def test_forward_graph_of_ours_has_no_xla_in_it(tmp_path):
+def test_forward_graph_of_ours_has_no_xla_in_it(tmp_path, in_this_process):
     ours = [
         LeakyReLU(0.1),
         LeakyReLU(-0.5),
@@ -281,6 +286,22 @@ def test_a_process_that_fails_is_reported(code, match, tmp_path, monkeypatch):
     if "sleep" in code:
         monkeypatch.setattr(verify, "_PATIENCE", 0.2)
     broken(tmp_path, match.replace("its", "whose"), model_of(LeakyReLU()))
+
+
+def test_a_python_that_is_not_there_is_reported(tmp_path, monkeypatch):
+    """As where Python is embedded in another program."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    broken(tmp_path, "whose export failed: .*missing", model_of(LeakyReLU()))
+
+
+def test_errors_of_the_model_stay_its_own(tmp_path, monkeypatch):
+    def fail(model, path, inputs):
+        raise tf.errors.InvalidArgumentError(None, None, "the layer's own error")
+
+    monkeypatch.setattr(keras_compat, "write", fail)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the layer's own error"):
+        export_saved_model(model_of(LeakyReLU()), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_other_process_sees_no_gpu_and_no_python_path(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def refused(kind, match, *arguments, **keywords):
         export_saved_model(*arguments, **keywords)
 
 
-def test_existing_version_is_never_overwritten(tmp_path):
+def test_existing_version_is_never_overwritten(tmp_path, in_this_process):
     version = export_saved_model(small_model(), tmp_path, version=3)
     before = (version / "saved_model.pb").read_bytes()
     refused(
@@ -49,7 +49,9 @@ def test_what_a_server_reads_as_the_version_is_it(name, kind, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_version_that_appears_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
+def test_a_version_that_appears_meanwhile_is_not_overwritten(
+    tmp_path, monkeypatch, in_this_process
+):
     """By whatever wrote it, even if it is still empty; with version=None it is the next one."""
     write = keras_compat.write
 
@@ -78,7 +80,7 @@ def test_version_that_is_no_integer(version, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_no_version_above_the_highest(tmp_path):
+def test_no_version_above_the_highest(tmp_path, in_this_process):
     (tmp_path / str(2**63 - 1)).mkdir()
     refused(
         ValueError,
@@ -233,7 +235,7 @@ class NeverCalled(tf.keras.Model):
         return self.dense(x)
 
 
-def test_subclassed_model_that_was_never_called(tmp_path):
+def test_subclassed_model_that_was_never_called(tmp_path, in_this_process):
     model = NeverCalled()
     model.build((None, 4))
     match = r"model to have been called, .*, never called\. Call it once on data"
@@ -309,7 +311,7 @@ def test_warmup_without_its_package(tmp_path, monkeypatch):
     assert not (tmp_path / "model").exists()
 
 
-def test_keras_still_exports_a_model_that_was_compiled(tmp_path):
+def test_keras_still_exports_a_model_that_was_compiled(tmp_path, in_this_process):
     """A model compiled with jit_compile=True is not one with XLA in its forward pass."""
     model = small_model()
     model.compile("sgd", "mse", jit_compile=True)

@@ -126,12 +126,13 @@ def test_twenty_exports_at_once_are_twenty_versions(tmp_path):
 def draft_of(process_code, folder):
     """A process that runs `process_code` inside a draft of its own, and the draft."""
     code = (
-        "import sys, time, pathlib; from tf_leaky import versions\n"
-        f"with versions.draft(pathlib.Path(sys.argv[1])) as draft:\n"
+        "import pathlib, sys, time; sys.path.insert(0, sys.argv[1]); import versions\n"
+        "with versions.draft(pathlib.Path(sys.argv[2])) as draft:\n"
         f"    (draft / 'half').write_text('written'); print(draft, flush=True); {process_code}"
     )
+    package = Path(versions.__file__).parent  # without TensorFlow, which `import tf_leaky` brings
     child = subprocess.Popen(
-        [sys.executable, "-c", code, folder],
+        [sys.executable, "-c", code, package, folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -214,12 +215,15 @@ def test_draft_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monke
             shutil.rmtree(folder)
         if len(made) == 2:
             raise BlockingIOError(errno.EWOULDBLOCK, "held")
+        if len(made) == 3:
+            (folder / "lock").unlink()
+            (folder / "lock").write_text("another's")
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", lose)
     folder, lock = versions._new_draft(tmp_path)
     os.close(lock)
-    assert (len(made), folder) == (3, made[-1])
+    assert (len(made), folder) == (4, made[-1])
 
 
 class NoReplace:
@@ -254,6 +258,20 @@ def test_rename_never_replaces(library, tmp_path, monkeypatch):
     assert list(empty.iterdir()) == []
     with pytest.raises(FileNotFoundError):
         versions._rename_to_new(tmp_path / "missing", tmp_path / "other")
+
+
+def test_next_version_is_taken_when_another_export_was_faster(tmp_path, monkeypatch):
+    rename = versions._rename_to_new
+
+    def lose(folder, target):
+        if target.name in ("1", "2"):
+            target.mkdir()
+        rename(folder, target)
+
+    monkeypatch.setattr(versions, "_rename_to_new", lose)
+    (tmp_path / "made").mkdir()
+    assert versions.publish(tmp_path / "made", tmp_path, None) == tmp_path / "3"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
 
 
 def test_rename_that_loses_a_race_says_so(tmp_path, monkeypatch):

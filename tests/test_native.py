@@ -1,6 +1,7 @@
 """The runner on TensorFlow's C API: every dtype, strings, signatures, threads, and no leaks."""
 
 import gc
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -181,6 +182,12 @@ def test_a_signature_of_no_tensor_in_the_graph_is_refused(tmp_path):
 def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(RuntimeError, match="Could not find SavedModel"):
         SavedModel(tmp_path)
+
+
+def test_without_tensorflow_it_says_so(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="expected tensorflow to be installed"):
+        native._load_library.__wrapped__()
 
 
 def test_closed_models_are_refused_and_closing_twice_is_fine(tmp_path):

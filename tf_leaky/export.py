@@ -79,15 +79,26 @@ def export_saved_model(
     inputs = keras_compat.inputs_of(model, subject=_SUBJECT)
     specs = {spec.name: spec for spec in tf.nest.flatten(inputs)}
     requests = [] if warmup is None else warmup_requests.requests(warmup, specs)
-    _check_free(base, number)
-    with _explained(base, number), versions.draft(base) as draft:
+    with _explained(base, number):
+        _check_free(base, number)
+        return _export(model, base, number, inputs, specs, requests)
+
+
+def _export(
+    model: Any, base: Path, number: int | None, inputs: Any, specs: Any, requests: Any
+) -> Path:
+    """Writes, checks and publishes the version."""
+    with versions.draft(base) as draft:
         written = draft / "model"
         with _KERAS:
             keras_compat.write(model, written, inputs)
         if requests:
             warmup_requests.write(requests, specs, written, model_name=base.name)
             requests = warmup_requests.read(written)
-        _check(model, written, inputs, requests or [verify.examples(inputs)], draft)
+        requests = requests or [verify.examples(inputs)]
+        with _KERAS:
+            answers = verify.expected_answers(model, inputs, requests)
+        verify.check(model, written, requests, answers, scratch=draft)
         return versions.publish(written, base, number)
 
 
@@ -155,13 +166,6 @@ def _check_free(base: Path, version: int | None) -> None:
         )
 
 
-def _check(model: Any, written: Path, inputs: Any, requests: Any, scratch: Path) -> None:
-    """Compares the answers of the SavedModel `written`; `predict` runs when it is complete."""
-    with _KERAS:
-        answers = verify.expected_answers(model, inputs, requests)
-    verify.check(model, written, requests, answers, scratch)
-
-
 @contextlib.contextmanager
 def _explained(base: Path, version: int | None) -> Iterator[None]:
     """Has errors of the file system say what was expected of `base`."""
@@ -176,6 +180,8 @@ def _explained(base: Path, version: int | None) -> Iterator[None]:
             f"Received: version=None, and {str(base)!r} holds version {versions.MAX_VERSION}, the "
             "last one of TensorFlow Serving. Give a version that is free."
         ) from error
+    except tf.errors.InvalidArgumentError:  # the model's own, when it is traced
+        raise
     except (OSError, tf.errors.OpError) as error:
         kind = PermissionError if isinstance(error, PermissionError) else OSError
         raise _unwritable(kind, base, error) from error

@@ -184,14 +184,18 @@ def _input_name(leaf: Any, i: int) -> str:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """The names as those of tensors may be, with a number after one that is there twice."""
+    """The names as those of tensors may be, with a number after one that is there in any case."""
     unique: list[str] = []
     for name in names:
         clean = re.sub("[^A-Za-z0-9_.-]", "_", name)
+        there = {each.lower() for each in unique}
         numbered = (f"{clean}_{i}" for i in itertools.count(1))
-        unique.append(
-            clean if clean not in unique else next(n for n in numbered if n not in unique)
+        new = (
+            clean
+            if clean.lower() not in there
+            else next(n for n in numbered if n.lower() not in there)
         )
+        unique.append(new)
     return unique
 
 

@@ -167,7 +167,7 @@ def _answers(model: Any, folder: Path, requests: list[Arrays], scratch: Path) ->
             timeout=_PATIENCE,
         )
         failure = done.returncode and _reason(done)
-    except subprocess.TimeoutExpired as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         failure = str(error)
     if failure:
         raise RuntimeError(
@@ -207,8 +207,9 @@ def _difference(expected: np.ndarray, found: np.ndarray, tolerance: tuple[float,
     if np.allclose(found, expected, rtol=relative, atol=absolute, equal_nan=True):
         return ""
     with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(found - expected, dtype=np.float64)
-    return f"up to {np.nanmax(apart):.3g}, where {absolute:g} + {relative:g} * abs(predict) may be"
+        apart = np.abs(found - expected)
+    apart[np.isclose(found, expected, rtol=0, atol=0, equal_nan=True)] = 0
+    return f"up to {apart.max():.3g}, where {absolute:g} + {relative:g} * abs(predict) may be"
 
 
 def _finite(array: np.ndarray) -> bool:
