@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import os
 import sys
 import threading
 import zipfile
@@ -107,7 +108,7 @@ class SavedModel:
             always.callback(c.TF_DeleteSessionOptions, options)
             with _Status(c) as status:
                 self._session = c.TF_LoadSessionFromSavedModel(
-                    *(options, None, str(path).encode(), (ctypes.c_char_p * 1)(b"serve"), 1),
+                    *(options, None, os.fsencode(path), (ctypes.c_char_p * 1)(b"serve"), 1),
                     *(graph, meta_graph, status),
                 )
             on_failure.callback(self._delete_session)
