@@ -437,6 +437,8 @@ class Script:
             env=clean | environment,
         )
         self.printed, self._errors = "", []
+        self._limit = threading.Timer(180, self.process.kill)  # a test that fails, and not a hang
+        self._limit.start()
         self._reader = threading.Thread(
             target=lambda: self._errors.append(self.process.stderr.read())
         )
@@ -462,6 +464,7 @@ class Script:
         return self
 
     def __exit__(self, *exception):
+        self._limit.cancel()
         self.process.kill()
         self.process.wait()
         self._reader.join()

@@ -124,9 +124,11 @@ def serving(found, base_path, name, version=None, timeout=120):
             _wait_until_up(addresses, name, version, timeout, process, log)
             yield addresses
         finally:
-            if found.kind == "docker":
-                subprocess.run(["docker", "stop", container], capture_output=True, check=False)
-            _stop(process)
+            try:
+                if found.kind == "docker":
+                    subprocess.run(["docker", "stop", container], capture_output=True, check=False)
+            finally:
+                _stop(process)
 
 
 def _command(found, base_path, name, rest, grpc, container):
@@ -195,10 +197,11 @@ def _tail(log):
 
 
 def _stop(process):
+    """Ends a process: by a request, and by force if that takes long or Ctrl-C is pressed again."""
     process.terminate()
     try:
         process.wait(15)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
         process.wait()
 
@@ -271,7 +274,8 @@ def main():
             if arguments.stay:
                 print(f"serving REST at {addresses.rest} and gRPC at {addresses.grpc} until Ctrl-C")
                 sys.stdout.flush()
-                signal.pause()
+                while True:
+                    time.sleep(0.5)  # not signal.pause: a signal may go to a thread of TensorFlow's
     except KeyboardInterrupt:
         raise SystemExit("stopped by Ctrl-C") from None
     except client.ServerError as error:
