@@ -7,7 +7,7 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from tf_leaky import leaky_relu
+from tf_leaky import leaky_relu, ops
 
 each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
 each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
@@ -167,3 +167,20 @@ def test_variables_of_both_kinds_are_slopes():
     for variable in (tf.Variable(0.5), tf.keras.layers.Layer().add_weight(shape=(), name="a")):
         variable.assign(0.5)
         np.testing.assert_array_equal(leaky_relu(x, variable), [-1.0])
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0])
+def test_minus_zero_slope_is_zero_whichever_comes_first(first):
+    ops._fixed.cache_clear()
+    for alpha in (first, -first, np.float32(-0.0), 0):
+        y = leaky_relu([-2.0], alpha).numpy()
+        assert np.signbit(y)  # 0.0 * -2
+
+
+def test_operation_of_a_number_is_made_once():
+    ops._fixed.cache_clear()
+    for _ in range(3):
+        leaky_relu([-2.0], 0.25)
+    assert ops._fixed.cache_info().misses == 1
+    leaky_relu(tf.constant([-2.0], tf.float64), 0.25)
+    assert ops._fixed.cache_info().misses == 2

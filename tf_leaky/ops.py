@@ -23,6 +23,7 @@ Three facts about TensorFlow shape the code, and a test holds each:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -90,8 +91,11 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
             "leaky_relu: expected positive_alpha to be True or False. "
             f"Received: positive_alpha={positive_alpha!r}. Give a Python bool."
         )
+    if isinstance(alpha, float):
+        return _fixed(alpha + 0.0, x.dtype)(x)  # -0.0 becomes 0.0: a cache takes them for one
     if not (tf.is_tensor(alpha) or isinstance(alpha, tf.Variable)):
-        return _fixed(x, constant_slopes(alpha, x.dtype, subject="leaky_relu"))
+        slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
+        return _fixed_select(x, slopes) if slopes.ndim else leaky_relu(x, float(slopes))
     alpha = fit(floating_tensor(alpha, "alpha"), x)
     return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
 
@@ -134,21 +138,40 @@ def _differentiate(
     return kept["y"]
 
 
-def _fixed(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
-    """Leaky ReLU of slopes that are numbers: one by the fused kernels, several by `_select`."""
-    single = float(alpha) if alpha.ndim == 0 else None
+@functools.lru_cache(maxsize=256)
+def _fixed(alpha: float, dtype: tf.DType) -> Any:
+    """Leaky ReLU of one number, as an operation on tensors of `dtype`, made once for each.
+
+    By the fused kernels; but they hold alpha as a float32, so not where that would change it.
+
+    Raises:
+        ValueError: If `alpha` is not finite in `dtype`.
+    """
+    slope = constant_slopes(alpha, dtype, subject="leaky_relu")
     with np.errstate(over="ignore"):
-        fused = single is not None and (
-            x.dtype != tf.float64 or float(np.float32(single)) == single
-        )
+        if dtype == tf.float64 and slope != np.float32(slope):
+            return functools.partial(_fixed_select, alpha=slope)
+    keeps_x = alpha < 0
+
+    @tf.custom_gradient
+    def fused(x: tf.Tensor) -> Any:
+        x = _local(x) if keeps_x else x
+        y = tf.raw_ops.LeakyRelu(features=_hidden(x), alpha=alpha)
+        kept = x if keeps_x else y
+        del x  # what a closure names, it keeps
+
+        def backward(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=alpha)
+
+        return y, backward
+
+    return fused
+
+
+def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
+    """Leaky ReLU of slopes that are numbers, by plain operations."""
     wide = wider(x.dtype, tf.float32)
-    slopes = None if fused else fit(tf.constant(alpha, wide), x)
-
-    def forward(x: tf.Tensor) -> tf.Tensor:
-        if fused:
-            return tf.raw_ops.LeakyRelu(features=_hidden(x), alpha=single)
-        return _select(x, slopes)
-
+    slopes = fit(tf.constant(alpha, wide), x)
     keeps_x = bool((alpha < 0).any())
     x = _local(x) if keeps_x else x
     kept_x = x if keeps_x else None  # what a closure names, it keeps
@@ -156,12 +179,10 @@ def _fixed(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         kept = y if kept_x is None else kept_x
-        if fused:
-            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=single)
         with tf.control_dependencies([upstream]):
             return tf.cast(_slope_at(kept, _local(slopes)) * tf.cast(upstream, wide), dtype)
 
-    return _differentiate(forward, backward, x)
+    return _differentiate(lambda x: _select(x, slopes), backward, x)
 
 
 def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
