@@ -1,4 +1,4 @@
-"""`python -m benchmarks [op] [memory] [import]`: tables on the terminal, figures in JSON."""
+"""`python -m benchmarks [part ...]`: tables on the terminal, figures in JSON, one picture."""
 
 from __future__ import annotations
 
@@ -8,14 +8,37 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from benchmarks import imports, memory, op
+from benchmarks import batch, call, imports, memory, op, peers, training
+from benchmarks.figure import draw
 
-PARTS = ("op", "memory", "import")
+# Each part has `measure`, which takes its own share of the arguments, and `report`.
+PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "op": (
+        op,
+        lambda given: {
+            "rounds": given.rounds,
+            "shapes": {size: op.SHAPES[size] for size in given.sizes},
+        },
+    ),
+    "call": (call, lambda given: {"rounds": 100 * given.rounds}),
+    "peers": (
+        peers,
+        lambda given: {
+            "rounds": given.rounds,
+            "sizes": [size for size in given.sizes if size in peers.SHAPES],
+        },
+    ),
+    "memory": (memory, lambda given: {}),
+    "batch": (batch, lambda given: {}),
+    "training": (training, lambda given: {"rounds": given.rounds}),
+    "import": (imports, lambda given: {"rounds": min(given.rounds, 7)}),
+}
 
 
 class Progress:
@@ -52,42 +75,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(title: str, rows: dict[str, dict[str, float]]) -> str:
-    """Rows of figures under columns, as text."""
-    columns = list(next(iter(rows.values())))
-    width = max(map(len, rows)) + 2
-    lines = [title, " " * width + "".join(f"{column:>{len(column) + 2}}" for column in columns)]
-    for name, row in rows.items():
-        figures = "".join(f"{row[column]:>{len(column) + 2}.3g}" for column in columns)
-        lines.append(f"{name:<{width}}{figures}")
-    return "\n".join(lines)
-
-
 def report(results: dict[str, Any]) -> str:
     """The tables of all parts that were measured."""
-    texts = []
-    if "op" in results:
-        sizes = results["op"]
-        ratios = {
-            row: {size: sizes[size]["ratios"][row] for size in sizes}
-            for row in next(iter(sizes.values()))["ratios"]
-        }
-        texts.append(table("Time, forward + backward, as a ratio of medians", ratios))
-        errors = {
-            row: {size: sizes[size]["slope gradient errors"][row] for size in sizes}
-            for row in next(iter(sizes.values()))["slope gradient errors"]
-        }
-        texts.append(table("Largest error of the slope's gradient, relative", errors))
-    if "memory" in results:
-        nets = results["memory"]
-        peaks = {
-            row: {f"{net}, {kind}": nets[net][kind][row] for net in nets for kind in nets[net]}
-            for row in memory.ACTIVATIONS
-        }
-        texts.append(table("Peak memory of training steps", peaks))
-    if "import" in results:
-        texts.append(f"import tf_leaky: {results['import']['median ms']:.0f} ms after tensorflow")
-    return "\n\n".join(texts)
+    return "\n\n".join(PARTS[part][0].report(results[part]) for part in PARTS if part in results)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -97,25 +87,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=31, help="of each timing (default: 31)")
     parser.add_argument("--sizes", nargs="+", choices=op.SHAPES, default=list(op.SHAPES))
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--figure", type=Path, help="where a picture of op and memory goes")
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.parts) - set(PARTS)):
         parser.error(f"expected parts of {', '.join(PARTS)}. Received: {', '.join(unknown)}.")
+    if given.figure and given.parts and not {"op", "memory"} <= set(given.parts):
+        parser.error(f"expected op and memory, for a picture. Received: {' '.join(given.parts)}.")
     if given.rounds < 1:
         parser.error(f"expected --rounds to be above 0. Received: {given.rounds}.")
-    parts = given.parts or PARTS
     progress = Progress()
     results: dict[str, Any] = {"machine": machine()}
-    if "op" in parts:
-        shapes = {size: op.SHAPES[size] for size in given.sizes}
-        results["op"] = op.measure(rounds=given.rounds, shapes=shapes, progress=progress)
-    if "memory" in parts:
-        results["memory"] = memory.measure(progress=progress)
-    if "import" in parts:
-        results["import"] = imports.measure(rounds=min(given.rounds, 7), progress=progress)
+    for part in given.parts or PARTS:
+        module, share = PARTS[part]
+        results[part] = module.measure(progress=progress, **share(given))
     print("\n" + report(results))
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(results, indent=1) + "\n")
+    if given.figure:
+        given.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw(results, given.figure)
 
 
 if __name__ == "__main__":

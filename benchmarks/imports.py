@@ -30,3 +30,8 @@ def measure(*, rounds: int, progress: Any) -> dict[str, Any]:
         milliseconds.append(1000 * float(done.stdout))
         progress.step()
     return {"median ms": statistics.median(milliseconds), "rounds": rounds}
+
+
+def report(results: dict[str, Any]) -> str:
+    """The line of `measure`'s results."""
+    return f"import tf_leaky: {results['median ms']:.0f} ms after tensorflow"

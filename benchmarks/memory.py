@@ -14,16 +14,8 @@ import subprocess
 import sys
 from typing import Any
 
-ACTIVATIONS = (
-    "Keras ReLU",
-    "ours, fixed",
-    "ours, one slope",
-    "ours, per channel",
-    "ours, per channel, unconstrained",
-    "Keras LeakyReLU",
-    "Keras PReLU",
-)
-CHANNELS = 32
+from benchmarks.nets import ACTIVATIONS, compiled_net, images
+from benchmarks.tables import table, turned
 
 
 def measure(*, progress: Any) -> dict[str, Any]:
@@ -31,7 +23,7 @@ def measure(*, progress: Any) -> dict[str, Any]:
     results = {}
     for normalised in (False, True):
         name = "with BatchNormalization" if normalised else "without BatchNormalization"
-        progress.start(name, len(ACTIVATIONS))
+        progress.start(f"Peak memory {name}", len(ACTIVATIONS))
         mebibytes = {}
         for activation in ACTIVATIONS:
             command = [sys.executable, "-m", "benchmarks.memory", activation, str(int(normalised))]
@@ -48,36 +40,20 @@ def measure(*, progress: Any) -> dict[str, Any]:
     return results
 
 
+def report(results: dict[str, Any]) -> str:
+    """The table of `measure`'s results."""
+    columns = {f"{net}, {kind}": results[net][kind] for net in results for kind in results[net]}
+    return table("Peak memory of training steps", turned(columns))
+
+
 def peak_of_training(
     activation: str, *, normalised: bool, layers: int = 20, side: int = 128
 ) -> float:
     """MiB that training steps of one net take at most, above the process with the model."""
     import numpy as np
-    import tensorflow as tf
 
-    from tf_leaky import LeakyReLU
-
-    keras = tf.keras.layers
-    make = {
-        "Keras ReLU": keras.ReLU,
-        "ours, fixed": LeakyReLU,
-        "ours, one slope": lambda: LeakyReLU(trainable_alpha=True),
-        "ours, per channel": lambda: LeakyReLU(trainable_alpha=True, axis=-1),
-        "ours, per channel, unconstrained": lambda: LeakyReLU(
-            trainable_alpha=True, axis=-1, alpha_constraint=None
-        ),
-        "Keras LeakyReLU": keras.LeakyReLU,
-        "Keras PReLU": lambda: keras.PReLU(shared_axes=[1, 2]),
-    }[activation]
-    tf.keras.utils.set_random_seed(0)
-    model = tf.keras.Sequential([tf.keras.Input((side, side, CHANNELS))])
-    for _ in range(layers):
-        model.add(keras.Conv2D(CHANNELS, 3, padding="same"))
-        if normalised:
-            model.add(keras.BatchNormalization())
-        model.add(make())
-    model.compile("sgd", "mse")
-    x = np.random.default_rng(0).random((8, side, side, CHANNELS), np.float32)
+    model = compiled_net(activation, normalised=normalised, side=side, layers=layers)
+    x = images(8, side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(4):
         loss = model.train_on_batch(x, x)

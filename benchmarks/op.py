@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.tables import table, turned
 from benchmarks.timing import interleaved_medians
 from tf_leaky import LeakyReLU
 
@@ -25,11 +26,11 @@ SHAPES = {
 RIVALS: dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]] = {
     "fixed, ours": (lambda: LeakyReLU(ALPHA), None),
     "fixed, tf.nn.leaky_relu": (lambda: lambda x: tf.nn.leaky_relu(x, ALPHA), None),
-    "fixed, Keras LeakyReLU": (lambda: _stock_leaky_relu(), None),
+    "fixed, Keras LeakyReLU": (lambda: stock_leaky_relu(), None),
     "one slope, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True), (0, 1, 2, 3)),
-    "one slope, Keras PReLU": (lambda: _prelu([1, 2, 3]), (0, 1, 2, 3)),
+    "one slope, Keras PReLU": (lambda: prelu([1, 2, 3]), (0, 1, 2, 3)),
     "per channel, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1), (0, 1, 2)),
-    "per channel, Keras PReLU": (lambda: _prelu([1, 2]), (0, 1, 2)),
+    "per channel, Keras PReLU": (lambda: prelu([1, 2]), (0, 1, 2)),
 }
 # What is divided by what.
 RATIOS = {
@@ -45,12 +46,14 @@ MODES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _prelu(shared_axes: list[int]) -> Any:
+def prelu(shared_axes: list[int]) -> Any:
+    """Keras PReLU of slope 0.25, by default 0."""
     initial = tf.keras.initializers.Constant(ALPHA)
     return tf.keras.layers.PReLU(initial, shared_axes=shared_axes)
 
 
-def _stock_leaky_relu() -> Any:
+def stock_leaky_relu() -> Any:
+    """Keras LeakyReLU of slope 0.25."""
     return tf.keras.layers.LeakyReLU(ALPHA)  # its first argument has another name in each Keras
 
 
@@ -62,7 +65,7 @@ def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -
         for mode, compile_ in MODES.items():
             progress.start(f"{size}, {mode}", rounds)
             steps = {
-                name: functools.partial(compile_(_step(make(), x)), x, upstream)
+                name: functools.partial(compile_(step_of(make(), x)), x, upstream)
                 for name, (make, _) in RIVALS.items()
             }
             errors = {name: _checked(name, step(), x, upstream) for name, step in steps.items()}
@@ -75,12 +78,25 @@ def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -
     return results
 
 
+def report(results: dict[str, Any]) -> str:
+    """The tables of `measure`'s results."""
+    kinds = {
+        "ratios": "Forward + backward, ratio of medians",
+        "slope gradient errors": "Largest error of the slope's gradient, relative",
+    }
+    columns = {kind: {size: results[size][kind] for size in results} for kind in kinds}
+    return "\n\n".join(table(kinds[kind], turned(columns[kind])) for kind in kinds)
+
+
 def _noise(shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
     rng = np.random.default_rng(0)
-    return tuple(tf.constant(rng.standard_normal(shape, np.float32)) for _ in range(2))
+    x, upstream = (rng.standard_normal(shape, np.float32) for _ in range(2))
+    x[x == 0] = 1  # where Keras PReLU's gradient is another: 0
+    return tf.constant(x), tf.constant(upstream)
 
 
-def _step(activation: Any, x: tf.Tensor) -> Callable[..., Any]:
+def step_of(activation: Any, x: tf.Tensor) -> Callable[..., Any]:
+    """A function of x and upstream: the value, and the gradients of x and of what is trained."""
     activation(x[:1])  # builds it
     weights = [
         weight if isinstance(weight, tf.Variable) else weight.value  # Keras 3's own variables
@@ -91,6 +107,8 @@ def _step(activation: Any, x: tf.Tensor) -> Callable[..., Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = activation(x)
+        with tf.control_dependencies([y]):  # as in a net, where the loss comes between the two
+            upstream = tf.identity(upstream)
         return y, tape.gradient(y, [x, *weights], upstream)
 
     return step

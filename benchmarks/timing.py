@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -17,25 +18,27 @@ def interleaved_medians(
     """Median seconds of each rival, from rounds in which each runs once.
 
     What slows the machine down for a while slows all of them, so their ratios carry over to another
-    run where single times don't. Each is run twice before, so that nothing is traced or compiled
-    under the clock.
+    run where single times don't. Their order changes from round to round, as each finds the caches
+    and the free memory that the one before it leaves. Each is run twice before, so that nothing is
+    traced or compiled under the clock.
     """
+    order = random.Random(0)
     for run in rivals.values():
-        _finish(run())
-        _finish(run())
+        finish(run())
+        finish(run())
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(rounds):
-        for name, run in rivals.items():
+        for name in order.sample(list(rivals), len(rivals)):
             start = time.perf_counter()
-            results = run()
-            _finish(results)
+            results = rivals[name]()
+            finish(results)
             seconds[name].append(time.perf_counter() - start)
             del results  # before the next rival allocates
         progress()
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def _finish(results: Any) -> None:
+def finish(results: Any) -> None:
     """Waits for the results; reads one element of each, as a copy of all would be timed too."""
     for result in tf.nest.flatten(results):
         np.asarray(tf.reshape(result, [-1])[:1])

@@ -1,13 +1,27 @@
 """The benchmarks run, check answers before they time, and refuse wrong arguments."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from benchmarks import __main__ as command
-from benchmarks import memory, op, timing
+from benchmarks import (
+    batch,
+    call,
+    figure,
+    imports,
+    memory,
+    nets,
+    op,
+    peers,
+    tables,
+    timing,
+    training,
+)
 
 
 class NoProgress:
@@ -42,16 +56,84 @@ def test_median_is_of_turns():
     rivals = {
         name: lambda name=name: turns.append(name) or tf.zeros([1]) for name in ("one", "other")
     }
-    medians = timing.interleaved_medians(rivals, rounds=3, progress=lambda: None)
-    assert turns == ["one", "one", "other", "other", *["one", "other"] * 3]
+    medians = timing.interleaved_medians(rivals, rounds=8, progress=lambda: None)
+    assert turns[:4] == ["one", "one", "other", "other"]
+    rounds = [tuple(turns[i : i + 2]) for i in range(4, len(turns), 2)]
+    assert set(rounds) == {("one", "other"), ("other", "one")}
+    assert len(rounds) == 8
     assert all(seconds > 0 for seconds in medians.values())
 
 
-@pytest.mark.parametrize("activation", memory.ACTIVATIONS)
+def test_eager_calls_are_timed_and_checked(monkeypatch):
+    results = call.measure(rounds=2, progress=NoProgress())
+    assert set(results["seconds"]) == set(call.RIVALS)
+    assert "ours, fixed " in call.report(results)
+    monkeypatch.setitem(call.RIVALS, "ours, fixed", lambda: tf.nn.relu)
+    with pytest.raises(AssertionError):
+        call.measure(rounds=1, progress=NoProgress())
+
+
+@pytest.mark.parametrize("name", [peers.OURS, *peers.PEERS])
+@pytest.mark.parametrize("sharing", peers.SHARINGS)
+def test_peers_answer_in_processes_of_their_own(name, sharing):
+    if name != peers.OURS:
+        pytest.importorskip(name)
+    turns = []
+    seconds = peers._in_turns([name], (2, 3, 3, 4), sharing, 2, lambda: turns.append(1))
+    assert list(seconds) == [name]
+    assert seconds[name] > 0
+    assert len(turns) == 2
+
+
+def test_peer_with_another_answer_is_not_timed():
+    x, upstream = np.random.default_rng(0).standard_normal((2, 2, 3, 3, 4), np.float32)
+    right = peers.ALPHA * np.minimum(x, 0) + np.maximum(x, 0)
+    dx = np.where(x > 0, upstream, peers.ALPHA * upstream)
+    dalpha = np.sum(upstream * np.minimum(x, 0), (0, 1, 2))
+    peers.check((right, dx, dalpha), x, upstream, "per channel")
+    for wrong in [(x, dx, dalpha), (right, upstream, dalpha), (right, dx, 2 * dalpha)]:
+        with pytest.raises(AssertionError):
+            peers.check(wrong, x, upstream, "per channel")
+    with pytest.raises(RuntimeError, match="torch failed on"):
+        peers._in_turns(["torch"], (0,), "no such", 1, lambda: None)
+
+
+def test_missing_peers_are_named(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    results = peers.measure(rounds=1, sizes=[], progress=NoProgress())
+    assert peers.report(results) == (
+        "jax is not installed: not measured\ntorch is not installed: not measured"
+    )
+
+
+@pytest.mark.parametrize("activation", nets.ACTIVATIONS)
 @pytest.mark.parametrize("normalised", [False, True])
 def test_every_net_trains(activation, normalised):
     peak = memory.peak_of_training(activation, normalised=normalised, layers=1, side=4)
     assert np.isfinite(peak)
+
+
+def test_training_is_timed_from_equal_losses():
+    results = training.measure(rounds=1, progress=NoProgress(), layers=1, side=4, count=2)
+    assert all(r > 0 for net in results.values() for r in net["ratios"].values())
+    assert "per channel / Keras PReLU" in training.report(results)
+    with pytest.raises(AssertionError):
+        training.check({"ours": 1.0, "theirs": 1.1})
+
+
+def test_largest_batch_is_found_by_halves():
+    trials = []
+    assert batch.largest(lambda size: size <= 41, lambda: trials.append(1)) == 41
+    assert len(trials) == batch.LIMIT.bit_length() - 1
+    for always in (True, False):
+        with pytest.raises(RuntimeError, match="expected the largest batch"):
+            batch.largest(lambda size, always=always: always, lambda: None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is set as Linux has it")
+@pytest.mark.parametrize(("images", "trains"), [(2, True), (250, False)])
+def test_batch_trains_or_is_out_of_memory(images, trains):
+    assert batch._trains("ours, fixed", images) == trains
 
 
 def test_command_writes_tables_and_json(tmp_path, capsys, monkeypatch):
@@ -66,15 +148,53 @@ def test_command_writes_tables_and_json(tmp_path, capsys, monkeypatch):
     assert set(results) == {"machine", "op"}
 
 
-def test_report_of_memory_and_import():
-    net = {"MiB": dict.fromkeys(memory.ACTIVATIONS, 2.0)}
-    net["ratios to ReLU"] = dict.fromkeys(memory.ACTIVATIONS, 1.0)
-    text = command.report({"memory": {"a net": net}, "import": {"median ms": 6.0}})
+def _a_run():
+    each = dict.fromkeys(nets.ACTIVATIONS, 2.0)
+    net = {"MiB": each, "ratios to ReLU": dict.fromkeys(nets.ACTIVATIONS, 1.0)}
+    sizes = {
+        "seconds": dict.fromkeys(op.RIVALS, 0.5),
+        "ratios": {"one slope / Keras PReLU": 0.5},
+        "slope gradient errors": {"one slope, ours": 1e-7},
+    }
+    return {
+        "op": {"16 M, graph": sizes},
+        "memory": {figure.MEMORY: net},
+        "batch": {"images": {"ours, fixed": 9}, "ratios": {"ours, fixed": {"/ PReLU": 1.5}}},
+        "import": {"median ms": 6.0},
+    }
+
+
+def test_report_of_all_parts():
+    text = command.report(_a_run())
     assert "ours, one slope" in text
     assert "6 ms after tensorflow" in text
+    assert re.search(r"ours, fixed +1\.5", text)
 
 
-@pytest.mark.parametrize("arguments", [["speed"], ["op", "--rounds", "0"]], ids=str)
+def test_table_shows_what_is_missing():
+    text = tables.table("Title", {"a": {"x": 1.0}, "b": {"y": 0.25}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["Title"],
+        ["x", "y"],
+        ["a", "1", "-"],
+        ["b", "-", "0.25"],
+    ]
+
+
+def test_picture_shows_memory_and_time(tmp_path):
+    path = tmp_path / "run.png"
+    figure.draw(_a_run(), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_import_is_timed():
+    results = imports.measure(rounds=1, progress=NoProgress())
+    assert 0 < results["median ms"] < 60_000
+
+
+@pytest.mark.parametrize(
+    "arguments", [["speed"], ["op", "--rounds", "0"], ["op", "--figure", "a.png"]], ids=" ".join
+)
 def test_bad_arguments(arguments, capsys):
     with pytest.raises(SystemExit):
         command.main(arguments)

@@ -1,0 +1,31 @@
+"""Figures as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Rows of figures under columns; a dash where a row has no figure for a column."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    width = max(map(len, rows))
+    widths = [max(len(column), 8) for column in columns]
+    lines = [title, _line("", width, columns, widths)]
+    for name, row in rows.items():
+        cells = [f"{row[column]:.3g}" if column in row else "-" for column in columns]
+        lines.append(_line(name, width, cells, widths))
+    return "\n".join(lines)
+
+
+def _line(name: str, width: int, cells: list[str], widths: list[int]) -> str:
+    aligned = (f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
+    return "  ".join([f"{name:<{width}}", *aligned])
+
+
+def turned(columns: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """The rows of what is given by columns."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    return {
+        name: {title: column[name] for title, column in columns.items() if name in column}
+        for name in names
+    }
