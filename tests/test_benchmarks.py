@@ -74,7 +74,9 @@ def test_eager_calls_are_timed_and_checked(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [peers.OURS, *peers.PEERS])
-@pytest.mark.parametrize("sharing", peers.SHARINGS)
+@pytest.mark.parametrize(
+    "sharing", ["per channel", pytest.param("one slope", marks=pytest.mark.slow)]
+)
 def test_peers_answer_in_processes_of_their_own(name, sharing):
     if name != peers.OURS:
         pytest.importorskip(name)
@@ -131,7 +133,9 @@ def test_largest_batch_is_found_by_halves():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is set as Linux has it")
-@pytest.mark.parametrize(("images", "trains"), [(2, True), (250, False)])
+@pytest.mark.parametrize(
+    ("images", "trains"), [(2, True), pytest.param(250, False, marks=pytest.mark.slow)]
+)
 def test_batch_trains_or_is_out_of_memory(images, trains):
     assert batch._trains("ours, fixed", images) == trains
 

@@ -12,6 +12,17 @@ from tf_leaky import leaky_relu
 each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
 each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
 each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
+# The tight bounds of float64 where it is quick; XLA, which compiles each, in one of the two.
+each_way = pytest.mark.parametrize(
+    ("mode", "dtype"),
+    [
+        pytest.param(mode, dtype, marks=() if quick else pytest.mark.slow)
+        for mode in modes.ALL
+        for dtype in ("float32", "float64")
+        for quick in [(dtype == "float32") == (mode is modes.xla)]
+    ],
+    ids=lambda way: getattr(way, "__name__", way),
+)
 
 
 def as_float64(tensor):
@@ -140,8 +151,7 @@ SECOND_ORDER = [case for case in cases.TRAINED if case.name in (
 
 @pytest.mark.parametrize("case", SECOND_ORDER, ids=cases.names)
 @pytest.mark.parametrize("derivative", DERIVATIVES)
-@each_mode
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_way
 def test_derivatives_of_every_kind(case, derivative, mode, dtype, rng):
     x = tf.constant(rng.normal(size=(2, 5, 3)), dtype)
     weights = tf.constant(rng.normal(size=(2, 5, 3)), dtype)
@@ -158,8 +168,7 @@ def test_derivatives_of_every_kind(case, derivative, mode, dtype, rng):
 
 
 @pytest.mark.parametrize("alpha", [0.3, -0.3, [0.3, 0.1, 0.0], [[0.3], [-0.1]]], ids=str)
-@each_mode
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_way
 def test_derivatives_of_every_kind_with_a_fixed_slope(alpha, mode, dtype, rng):
     x = tf.constant(rng.normal(size=(2, 3)), dtype)
     weights = tf.constant(rng.normal(size=(2, 3)), dtype)

@@ -145,9 +145,16 @@ POSITIVE = [case for case in cases.LAYERS if case.positive]
 
 
 @pytest.mark.parametrize("case", POSITIVE, ids=cases.names)
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 @pytest.mark.parametrize("rate", [1e-2, 1.0, 1e30])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("optimizer", "jit_compile"),
+    [
+        ("SGD", True),
+        ("Adam", False),
+        pytest.param("SGD", False, marks=pytest.mark.slow),
+        pytest.param("Adam", True, marks=pytest.mark.slow),
+    ],
+)
 def test_slopes_stay_positive_at_any_learning_rate(case, optimizer, rate, jit_compile, rng):
     layer = case.make()
     model = tf.keras.Sequential([tf.keras.Input(case.input_shape), layer])
