@@ -364,3 +364,70 @@ def test_child_finds_the_packages_of_an_unusual_place(tmp_path, monkeypatch):
     (command,) = ran
     assert command[1] == "-I"
     assert Path(tf.__file__).parents[1].as_posix() in json.loads(command[4])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [("self", "x_self"), ("é", "x_"), ("-x", "x_x"), ("图", "x_"), ("9x", "9x"), (".x", ".x")],
+)
+def test_names_that_are_no_arguments_begin_with_x(name, argument):
+    assert keras_compat._argument(name) == argument
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
+def test_input_of_any_name_is_exported(tmp_path, in_this_process):
+    names = ["self", "图"]
+    inputs = {name: tf.keras.Input((1,), name=f"input_{i}") for i, name in enumerate(names)}
+    model = tf.keras.Model(inputs, layers.Add(name="sum")(list(inputs.values())))
+    version = export_saved_model(model, tmp_path)
+    answers = run(version, x_self=np.ones((2, 1), "f4"), x_=np.ones((2, 1), "f4"))
+    assert answers["sum"].tolist() == [[2.0], [2.0]]
+
+
+class Ids(tf.keras.Model):
+    def call(self, ids):
+        return ids + 1
+
+
+class Lengths(tf.keras.Model):
+    def call(self, texts):
+        return tf.strings.length(texts)
+
+
+@pytest.mark.parametrize(
+    ("model", "warmup", "expected"),
+    [
+        (Ids(), np.array([[2**24 + 1]], "int64"), [[2**24 + 2]]),
+        (Ids(), np.array([[1.5]]), [[2.5]]),
+        (Lengths(), np.array([["abc"], ["a"]]), [[3], [1]]),
+    ],
+    ids=["ids", "floats", "texts"],
+)
+def test_warmup_has_the_dtypes_that_keras_does_not_record(model, warmup, expected, tmp_path):
+    model(tf.constant(warmup))
+    version = export_saved_model(model, tmp_path, warmup=warmup)
+    with native.SavedModel(version) as loaded:
+        (name,) = loaded.inputs
+        (answer,) = loaded.run({name: warmup}).values()
+    assert answer.tolist() == expected
+
+
+def needs_batches_of_4():
+    x = tf.keras.Input((3,), batch_size=4, name="x")
+    add = layers.Lambda(lambda x: x + tf.ones((4, 3)), name="y")
+    return tf.keras.Model(x, add(x))
+
+
+@pytest.mark.parametrize("warmup", [None, np.ones((4, 3))], ids=["alone", "warm-up"])
+def test_batch_that_is_fixed_is_in_the_signature(warmup, tmp_path):
+    version = export_saved_model(needs_batches_of_4(), tmp_path, warmup=warmup)
+    with native.SavedModel(version) as loaded:
+        assert loaded.inputs["x"].shape == (4, 3)
+        assert loaded.run({"x": np.ones((4, 3))})["y"].tolist() == [[2.0] * 3] * 4
+    if warmup is not None:
+        assert len(list(warmup_records(version))) == 1
+
+
+def test_warmup_of_another_batch_than_the_fixed_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"warmup to fit the input 'x', of shape \(4, 3\)"):
+        export_saved_model(needs_batches_of_4(), tmp_path, warmup=np.ones((2, 3)))

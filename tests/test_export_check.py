@@ -27,8 +27,13 @@ def broken(tmp_path, match, model, **arguments):
     return str(caught.value)
 
 
-def write_by_saved_model(model, path, inputs):
+def traced_for_saved_model(model, inputs):
+    return model, inputs
+
+
+def write_by_saved_model(traced, path):
     """The short way: reloads and runs in Python, and under Keras 3 fails every request."""
+    model, inputs = traced
     module = tf.Module()
     module.model = model
     module.serve = tf.function(lambda x: {"y": model(x)}, input_signature=[inputs])
@@ -39,6 +44,7 @@ def write_by_saved_model(model, path, inputs):
 
 def test_trap_of_saved_model_save_is_caught(tmp_path, monkeypatch):
     """Under Keras 3 alone; tf_keras's variables are TensorFlow's own."""
+    monkeypatch.setattr(keras_compat, "traced", traced_for_saved_model)
     monkeypatch.setattr(keras_compat, "write", write_by_saved_model)
     model = model_of(LeakyReLU(0.5, trainable_alpha=True, name="y"))
     if KERAS_3:
@@ -72,6 +78,19 @@ class OtherwiseServed(layers.Layer):
         return self.change(x) if OtherwiseServed.exporting else x
 
 
+def serve_otherwise(monkeypatch):
+    traced = keras_compat.traced
+
+    def traced_otherwise(model, inputs):
+        OtherwiseServed.exporting = True
+        try:
+            return traced(model, inputs)
+        finally:
+            OtherwiseServed.exporting = False
+
+    monkeypatch.setattr(keras_compat, "traced", traced_otherwise)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -85,49 +104,86 @@ class OtherwiseServed(layers.Layer):
     ids=["factor", "offset", "dtype", "shape", "inf", "nan"],
 )
 def test_another_answer_is_caught(change, match, tmp_path, monkeypatch, in_this_process):
-    write = keras_compat.write
-
-    def write_otherwise(model, path, inputs):
-        OtherwiseServed.exporting = True
-        try:
-            write(model, path, inputs)
-        finally:
-            OtherwiseServed.exporting = False
-
-    monkeypatch.setattr(keras_compat, "write", write_otherwise)
+    serve_otherwise(monkeypatch)
     message = broken(tmp_path, match, model_of(OtherwiseServed(change)))
     assert "as model.predict does. Received: model='sequential" in message
     assert "Nothing was published." in message
 
 
 def test_what_is_far_below_the_tolerance_is_not(tmp_path, monkeypatch, in_this_process):
-    write = keras_compat.write
-
-    def write_otherwise(model, path, inputs):
-        OtherwiseServed.exporting = True
-        write(model, path, inputs)
-        OtherwiseServed.exporting = False
-
-    monkeypatch.setattr(keras_compat, "write", write_otherwise)
+    serve_otherwise(monkeypatch)
     model = model_of(OtherwiseServed(lambda x: x * (1 + 1e-6)))
     assert export_saved_model(model, tmp_path).name == "1"
 
 
 def test_integers_and_names_are_compared_exactly():
-    compare, tolerance = verify._compare, (1e-4, 1e-5)
+    def differences(expected, found):
+        return verify._differences({"a": expected}, {"a": found}, 1e-4)
+
     whole = np.array([1, 2, 3])
-    assert compare(whole, whole, tolerance, samples=False) == ""
-    assert compare(whole, np.array([1, 2, 4]), tolerance, samples=False) == "1 of 3 values"
-    assert compare(whole, None, tolerance, samples=False) == "it is missing"
-    assert compare(None, whole, tolerance, samples=False) == "it is no output of predict"
-    assert "up to 1," in compare(np.array([1j]), np.array([0j]), tolerance, samples=False)
-    assert "up to 1," in compare(
-        np.array([1.0, np.nan, np.inf]), np.array([2.0, np.nan, np.inf]), tolerance, samples=False
-    )
+    assert differences(whole, whole) == []
+    assert differences(whole, np.array([1, 2, 4])) == ["'a': 1 of 3 values"]
+    assert verify._differences({"a": whole}, {"b": whole}, 1e-4) == [
+        "'a': it is missing",
+        "'b': it is no output of predict",
+    ]
+    assert "up to 1," in differences(np.array([1j]), np.array([0j]))[0]
+    three = np.array([1.0, np.nan, np.inf])
+    assert "up to 1," in differences(three, np.array([2.0, np.nan, np.inf]))[0]
     nan = np.array([1.0, np.nan])
-    assert compare(nan, nan, tolerance, samples=False) == ""
-    assert compare(nan, nan * 2, tolerance, samples=True) == ""
-    assert "finite" in compare(nan, np.ones(2), tolerance, samples=True)
+    assert differences(nan, nan) == []
+
+
+def test_samples_are_compared_in_what_no_sample_changes():
+    def unlike(first, again, found):
+        return verify._unlike({"a": first}, {"a": again}, {"a": found})
+
+    two, three, nan = np.ones(2), np.ones(3), np.array([1.0, np.nan])
+    assert unlike(two, 2 * two, 3 * two) == []
+    assert unlike(nan, nan, nan * 2) == []
+    assert "not all finite" in unlike(nan, nan, two)[0]
+    assert unlike(two, two, three) == ["'a': float64 (3,), expected float64 (2,)"]
+    assert unlike(two, three, np.ones(4)) == []  # a size that is sampled too
+    assert unlike(two, three, np.ones(4, "f4")) == ["'a': float32 (4,), expected float64 (2,)"]
+
+
+class Coin(layers.Layer):
+    """Negates its input every fourth time that predict asks."""
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.count.assign(self.count + 1)
+        return tf.where(tf.math.floormod(self.count, 4.0) == 0, -x, x)
+
+
+def test_model_that_seldom_samples_is_found_out(tmp_path, caplog, monkeypatch, in_this_process):
+    answers = verify._answers
+    monkeypatch.setattr(
+        verify, "_answers", lambda *a: [{k: -v for k, v in d.items()} for d in answers(*a)]
+    )
+    with caplog.at_level(logging.WARNING, logger="tf_leaky"):
+        export_saved_model(model_of(Coin()), tmp_path)
+    assert "two predictions of " in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("change", "last"),
+    [
+        (lambda x: tf.where(x > 0, x, 0 * x), []),
+        (lambda x: tf.roll(x, 1, -1), [layers.Softmax(dtype="float32")]),
+    ],
+    ids=["another slope", "probabilities of other classes"],
+)
+def test_another_answer_is_caught_in_half_precision(
+    policy, change, last, tmp_path, monkeypatch, in_this_process
+):
+    serve_otherwise(monkeypatch)
+    dense, small = layers.Dense(100, dtype=policy), layers.Rescaling(0.01, dtype=policy)
+    model = model_of(dense, small, *last, OtherwiseServed(change))
+    broken(tmp_path, "up to .*, where 1e-05", model)
 
 
 def test_a_model_that_samples_is_published_and_logged(tmp_path, caplog, in_this_process):
@@ -263,12 +319,24 @@ def node(**types):
     return list(graph.as_graph_def().node)
 
 
-def test_tolerance_goes_by_the_narrowest_arithmetic(monkeypatch):
-    assert verify._tolerance(node(a=tf.float32, b=tf.int64)) == (1e-4, 1e-5)
-    assert verify._tolerance(node(a=tf.float32, b=tf.half)) == (1e-2, 1e-2)
-    assert verify._tolerance(node(a=tf.half, b=tf.bfloat16)) == (5e-2, 5e-2)
+def test_tolerance_goes_by_where_predict_runs(monkeypatch):
+    half, brain = node(a=tf.float32, b=tf.half), node(a=tf.half, b=tf.bfloat16)
+    model = model_of(LeakyReLU())
+    for nodes in (half, brain):
+        assert verify._tolerance(model, nodes) == 1e-4
+    model.compile("sgd", "mse", jit_compile=True)
+    assert verify._tolerance(model, node(a=tf.float32, b=tf.int64)) == 1e-4
+    assert verify._tolerance(model, half) == 1e-2
+    assert verify._tolerance(model, brain) == 5e-2
+    model.compile("sgd", "mse", jit_compile=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert verify._tolerance(node(a=tf.float32)) == (1e-2, 1e-2)
+    assert verify._tolerance(model, node(a=tf.float32)) == 1e-2
+
+
+def test_loose_tolerance_goes_by_the_largest_value():
+    small = np.array([1e-3, 5e-4], "f4")
+    assert verify._difference(small, small + 8e-6, 1e-2) == ""
+    assert "up to 0.0005" in verify._difference(small, small[::-1], 1e-2)
 
 
 @pytest.mark.parametrize(
@@ -294,13 +362,18 @@ def test_a_python_that_is_not_there_is_reported(tmp_path, monkeypatch):
     broken(tmp_path, "whose export failed: .*missing", model_of(LeakyReLU()))
 
 
-def test_errors_of_the_model_stay_its_own(tmp_path, monkeypatch):
-    def fail(model, path, inputs):
-        raise tf.errors.InvalidArgumentError(None, None, "the layer's own error")
+@pytest.mark.parametrize("kind", [OverflowError, OSError, FileNotFoundError])
+def test_errors_of_the_model_stay_its_own(kind, tmp_path, monkeypatch):
+    """And are not taken for those of the disk."""
 
-    monkeypatch.setattr(keras_compat, "write", fail)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the layer's own error"):
-        export_saved_model(model_of(LeakyReLU()), tmp_path)
+    def fail(x):
+        raise kind("the layer's own error")
+
+    serve_otherwise(monkeypatch)
+    # tf_keras gives it another type.
+    with pytest.raises(kind if KERAS_3 else Exception, match="the layer's own error") as caught:
+        export_saved_model(model_of(OtherwiseServed(fail)), tmp_path)
+    assert "base_path" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

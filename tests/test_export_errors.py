@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_leaky import LeakyReLU, export_saved_model, keras_compat, versions
+from tf_leaky import LeakyReLU, export_saved_model, keras_compat, verify, versions
 
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 layers = tf.keras.layers
@@ -55,8 +55,8 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(
     """By whatever wrote it, even if it is still empty; with version=None it is the next one."""
     write = keras_compat.write
 
-    def write_and_lose(model, path, inputs):
-        write(model, path, inputs)
+    def write_and_lose(traced, path):
+        write(traced, path)
         (tmp_path / "5").mkdir(exist_ok=True)
 
     monkeypatch.setattr(keras_compat, "write", write_and_lose)
@@ -197,8 +197,30 @@ def test_full_disk(tmp_path):
     assert list((tmp_path / "model").iterdir()) == []
 
 
+def test_disk_that_fills_up_with_the_answers(tmp_path, monkeypatch):
+    """In the other process, after the model was written."""
+    code = "raise OSError(28, 'No space left on device')"
+    monkeypatch.setattr(verify, "_START", code)
+    refused(OSError, "with room for the .*No space left on device", small_model(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a[1]", "what?", "all*", "back\\slash"])
+def test_path_that_tensorflow_takes_for_a_pattern(name, tmp_path):
+    refused(
+        ValueError, r"takes for a pattern\. Received: base_path=", small_model(), tmp_path / name
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_path_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    refused(ValueError, r"to be UTF-8, .* Received: base_path=", small_model(), path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failed_export_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail_halfway(model, path, inputs):
+    def fail_halfway(traced, path):
         Path(path).mkdir()
         (Path(path) / "half").write_text("written")
         raise OSError("disk full")

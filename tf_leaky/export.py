@@ -28,28 +28,33 @@ def export_saved_model(
     The version appears whole or not at all, even if the process is killed, and any number of
     threads, processes and hosts may export to one folder. It appears only when a process without
     Python TensorFlow has loaded it by TensorFlow's C API, the loader of TensorFlow Serving, and its
-    answers equal those of `model.predict` within rtol=1e-4 and atol=1e-5 (1e-2 both if the graph
-    computes in float16, or predict in a GPU's TF32; 5e-2 in bfloat16). The questions are the
-    warm-up requests, else two seeded normal examples, with zeros for integers, "" for strings and 8
-    for unknown sizes. If two predictions for one input differ, as those of a model that samples,
-    then only shapes, dtypes and finiteness are compared. That, and predictions that aren't finite,
-    is logged to `tf_leaky`.
+    answers equal those of `model.predict` within rtol=1e-4 and atol=1e-5. (Where predict is by XLA
+    or on a GPU, and the graph computes in float16 or a GPU's TF32: within 1e-2 of the value and of
+    the output's largest one; in bfloat16, 5e-2.) The questions are the warm-up
+    requests, else two seeded normal examples, with zeros for integers, "" for strings and 8 for
+    unknown sizes. If predictions for one input differ, as those of a model that samples, then only
+    what all of them share is compared: dtypes, finiteness, and shapes. That, and predictions that
+    aren't finite, is logged to `tf_leaky`. Layers that count their calls or keep a state count
+    these predictions too.
 
-    The signature `serving_default` takes a batch of any size. Its inputs are named as the `Input`s
-    or the keys of a dict, its outputs as the layers they are of or the keys of a dict; characters
-    other than letters, digits, `_`, `-` and `.` become `_`. An Input without a name is `input_0`
-    under Keras 3, and a subclassed model's output that isn't in a dict is `output_0`.
+    The signature `serving_default` takes a batch of any size, or the one of a functional model that
+    takes no other. Its inputs are named as the `Input`s or the keys of a dict, its outputs as the
+    layers they are of or the keys of a dict; characters other than letters, digits, `_`, `-` and
+    `.` become `_`, and inputs whose names begin with another than a letter, a digit or `.` begin
+    with `x_`, as does `self`. An Input without a name is `input_0` under Keras 3, and a subclassed
+    model's output that isn't in a dict is `output_0`.
 
     Args:
         model: A built Keras model, with layers of this package or without. A subclassed one has to
-            be called once; Keras 3 takes its inputs to be floats.
+            be called once; under Keras 3 its inputs are floats, or of the dtypes of `warmup`.
         base_path: The folder that holds the versions of this model; made if it isn't there, with
             `~` as the home folder. It must be local or mounted: URLs such as `gs://...` are
             refused, since no rename there is atomic.
         version: An integer from 1 to 2**63 - 1; None for one above the highest version there.
         warmup: Examples that TensorFlow Serving runs before it calls the version available: an
             array; or for several inputs a dict of arrays by name, or a list in their order. It is
-            written as two requests, the first example and the batch of them all.
+            written as two requests, the first example and the batch of them all; as one, where the
+            model takes but one batch size.
 
     Returns:
         The path of the new version directory.
@@ -57,7 +62,8 @@ def export_saved_model(
     Raises:
         TypeError: If `model` is not a Keras model, `base_path` no path or `version` no integer.
         ValueError: If the model is not built; its inputs are not known, have no known rank, or are
-            sparse or ragged; its forward pass is compiled by XLA; `base_path` is empty or a URL;
+            sparse or ragged; its forward pass is compiled by XLA; `base_path` is empty, a URL, not
+            UTF-8 or has a backslash or one of `[]*?` in it, which TensorFlow takes for patterns;
             `version` is out of range; or `warmup` does not fit the inputs.
         ImportError: If `warmup` is given without tensorflow-serving-api.
         FileExistsError: If the version is already there, which is never overwritten, or `base_path`
@@ -76,29 +82,59 @@ def export_saved_model(
     """
     keras_compat.check_built_model(model, subject=_SUBJECT)
     base, number = _checked_base(base_path), _checked_version(version)
-    inputs = keras_compat.inputs_of(model, subject=_SUBJECT)
+    inputs = _inputs(model, warmup)
     specs = {spec.name: spec for spec in tf.nest.flatten(inputs)}
     requests = [] if warmup is None else warmup_requests.requests(warmup, specs)
     with _explained(base, number):
         _check_free(base, number)
-        return _export(model, base, number, inputs, specs, requests)
+    with _KERAS:
+        archive = keras_compat.traced(model, inputs)  # where the model's own errors come from
+    with _explained(base, number):
+        return _publish(model, archive, base, number, inputs, requests)
 
 
-def _export(
-    model: Any, base: Path, number: int | None, inputs: Any, specs: Any, requests: Any
+def _inputs(model: Any, warmup: Any) -> Any:
+    """The tf.TensorSpecs of what the model takes, in its structure."""
+    inputs = keras_compat.inputs_of(model, subject=_SUBJECT)
+    specs = tf.nest.flatten(inputs)
+    dtypes = {}
+    if warmup is not None and not keras_compat.records_dtypes(model):
+        dtypes = warmup_requests.dtypes(warmup, {spec.name: spec for spec in specs})
+    batch = keras_compat.fixed_batch(model)
+    if batch is not None:
+        try:
+            with _KERAS:
+                verify.predictions(model, inputs, [verify.examples(inputs, batch=batch + 1)])
+        except RuntimeError:
+            pass
+        else:
+            batch = None  # it takes any
+    specs = [
+        tf.TensorSpec([batch, *spec.shape[1:]], dtypes.get(spec.name, spec.dtype), spec.name)
+        for spec in specs
+    ]
+    return tf.nest.pack_sequence_as(inputs, specs)
+
+
+def _publish(
+    model: Any, archive: Any, base: Path, number: int | None, inputs: Any, requests: Any
 ) -> Path:
     """Writes, checks and publishes the version."""
     with versions.draft(base) as draft:
         written = draft / "model"
         with _KERAS:
-            keras_compat.write(model, written, inputs)
+            keras_compat.write(archive, written)
         if requests:
+            specs = {spec.name: spec for spec in tf.nest.flatten(inputs)}
             warmup_requests.write(requests, specs, written, model_name=base.name)
             requests = warmup_requests.read(written)
         requests = requests or [verify.examples(inputs)]
-        with _KERAS:
-            answers = verify.expected_answers(model, inputs, requests)
-        verify.check(model, written, requests, answers, scratch=draft)
+
+        def predict(requests: Any) -> Any:
+            with _KERAS:
+                return verify.predictions(model, inputs, requests)
+
+        verify.check(model, written, requests, predict, scratch=draft)
         return versions.publish(written, base, number)
 
 
@@ -123,12 +159,25 @@ def _checked_base(base_path: Any) -> Path:
             "version: export to a folder, and copy the version to a name that isn't a number first."
         )
     try:
+        os.fsencode(text).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{_SUBJECT}: expected base_path to be UTF-8, as TensorFlow takes paths. {received} "
+            "Give another folder."
+        ) from error
+    try:
         base = Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(
             f"{_SUBJECT}: expected base_path to be in a home folder that is there. {received} "
             f"{error} Give the whole path."
         ) from error
+    if patterns := sorted(set("[]*?\\") & set(str(base.absolute()))):
+        raise ValueError(
+            f"{_SUBJECT}: expected base_path without characters that TensorFlow takes for a "
+            f"pattern. {received} It is {str(base.absolute())!r}, with {' '.join(patterns)} in it. "
+            "Give another folder."
+        )
     if os.path.lexists(base) and not base.is_dir():
         what = "a link to nothing" if base.is_symlink() and not base.exists() else "a file"
         raise FileExistsError(
@@ -180,8 +229,6 @@ def _explained(base: Path, version: int | None) -> Iterator[None]:
             f"Received: version=None, and {str(base)!r} holds version {versions.MAX_VERSION}, the "
             "last one of TensorFlow Serving. Give a version that is free."
         ) from error
-    except tf.errors.InvalidArgumentError:  # the model's own, when it is traced
-        raise
     except (OSError, tf.errors.OpError) as error:
         kind = PermissionError if isinstance(error, PermissionError) else OSError
         raise _unwritable(kind, base, error) from error

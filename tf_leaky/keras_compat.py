@@ -63,7 +63,7 @@ def inputs_of(model: Any, *, subject: str) -> Any:
             "Call it once on data."
         )
     leaves = _leaves(structure)
-    names = [key or _input_name(leaf, i) for i, (key, leaf) in enumerate(leaves)]
+    names = [_argument(key or _input_name(leaf, i)) for i, (key, leaf) in enumerate(leaves)]
     specs = []
     for name, (_, leaf) in zip(_unique(names), leaves, strict=True):
         shape = tf.TensorShape(getattr(leaf, "shape", None))
@@ -82,6 +82,22 @@ def inputs_of(model: Any, *, subject: str) -> Any:
             )
         specs.append(tf.TensorSpec([None, *shape[1:]], leaf.dtype, name=name))
     return tf.nest.pack_sequence_as(structure, specs)
+
+
+def fixed_batch(model: Any) -> int | None:
+    """The batch size that the Inputs of a functional model name, if they do.
+
+    A Sequential that was called on data names the size of that data, and takes any.
+    """
+    if isinstance(model, tf.keras.Sequential) or getattr(model, "inputs", None) is None:
+        return None
+    sizes = {leaf.shape[0] for leaf in tf.nest.flatten(model.inputs) if leaf.shape}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def records_dtypes(model: Any) -> bool:
+    """Whether the dtypes of a model's inputs are known: not of a subclassed one of Keras 3."""
+    return _package(tf.keras.Model) == "tf_keras" or getattr(model, "inputs", None) is not None
 
 
 def _recorded_inputs(model: Any) -> Any:
@@ -111,19 +127,31 @@ def _specs_of(shapes: Any, dtype: Any) -> Any:
     return [_specs_of(shape, dtype) for shape in shapes]
 
 
-def write(model: Any, path: Any, inputs: Any) -> None:
-    """Writes the SavedModel `path` with the signature `serving_default`, for `inputs_of(model)`.
+def traced(model: Any, inputs: Any) -> Any:
+    """What `write` takes: the forward pass on `inputs_of(model)`, as signature `serving_default`.
 
-    Its outputs are named as those of `predict` here. It is never written by `tf.saved_model.save`:
-    under Keras 3, what that writes fails every request in a server.
+    Its outputs are named as those of `predict` here.
     """
 
     def serve(inputs: Any) -> dict[str, Any]:
         return named_outputs(model, model(inputs, training=False))
 
+    # tf_keras leaves it to autograph to convert the `call` of a subclassed model.
+    autograph = _package(tf.keras.Model) == "tf_keras"
+    endpoint = tf.function(serve, input_signature=[inputs], autograph=autograph)
+    endpoint.get_concrete_function()
     archive = tf.keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", serve, input_signature=[inputs])
+    archive.add_endpoint("serve", endpoint)
+    return archive
+
+
+def write(archive: Any, path: Any) -> None:
+    """Writes what `traced` returned as the SavedModel `path`.
+
+    It is never written by `tf.saved_model.save`: under Keras 3, what that writes fails every
+    request in a server.
+    """
     if _package(tf.keras.Model) == "tf_keras":
         with _no_report():
             archive.write_out(str(path))
@@ -141,6 +169,11 @@ def _no_report() -> Iterator[None]:
     finally:
         if loud:
             tf.keras.utils.enable_interactive_logging()
+
+
+def compiled_by_xla(model: Any) -> bool:
+    """Whether `model.predict` is compiled by XLA."""
+    return bool(getattr(model, "jit_compile", False))
 
 
 def predict(model: Any, inputs: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -183,11 +216,23 @@ def _input_name(leaf: Any, i: int) -> str:
     return f"input_{i}" if name is None or name.startswith("keras_tensor") else name
 
 
+def _clean(name: str) -> str:
+    """The name as that of a tensor may be."""
+    return re.sub("[^A-Za-z0-9_.-]", "_", name)
+
+
+def _argument(name: str) -> str:
+    """The name as that of an argument of a tf.function may be, which has more limits."""
+    clean = _clean(name)
+    usable = re.match("[A-Za-z0-9.]", clean) and clean != "self"
+    return clean if usable else "x_" + clean.lstrip("_-")
+
+
 def _unique(names: list[str]) -> list[str]:
     """The names as those of tensors may be, with a number after one that is there in any case."""
     unique: list[str] = []
     for name in names:
-        clean = re.sub("[^A-Za-z0-9_.-]", "_", name)
+        clean = _clean(name)
         there = {each.lower() for each in unique}
         numbered = (f"{clean}_{i}" for i in itertools.count(1))
         new = (

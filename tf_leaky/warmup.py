@@ -22,6 +22,8 @@ Arrays = dict[str, np.ndarray]
 def requests(warmup: Any, specs: dict[str, Any]) -> list[Arrays]:
     """The requests that `warmup` stands for: its first row, then all of it.
 
+    Where the batch size is fixed, all of it.
+
     Args:
         warmup: An array; or for several inputs a dict of arrays by name, or a list in their order.
         specs: The tf.TensorSpec of each input, by name.
@@ -39,7 +41,23 @@ def requests(warmup: Any, specs: dict[str, Any]) -> list[Arrays]:
             f"one. Received: warmup with {sizes}. Give arrays of one and the same batch."
         )
     first = {name: array[:1] for name, array in arrays.items()}
-    return [first] if 1 in sizes.values() else [first, arrays]
+    whole = 1 in sizes.values() or any(spec.shape[0] for spec in specs.values())
+    return [arrays] if whole else [first, arrays]
+
+
+def dtypes(warmup: Any, specs: dict[str, Any]) -> dict[str, Any]:
+    """The dtypes of the inputs of which they aren't recorded, by name: those of `warmup`.
+
+    Floats stay as they are in `specs`: those of NumPy are float64, which no model means.
+    """
+    found = {}
+    for name, value in _named(warmup, specs):
+        try:
+            dtype = tf.convert_to_tensor(value).dtype
+        except (TypeError, ValueError):  # `requests` says what is wrong with it
+            dtype = specs[name].dtype
+        found[name] = specs[name].dtype if dtype.is_floating else dtype
+    return found
 
 
 def _named(warmup: Any, specs: dict[str, Any]) -> list[tuple[str, Any]]:
