@@ -5,7 +5,7 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch bench test test-slow lint format wheel clean
+.PHONY: demo serve batch bench test test-slow goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -23,6 +23,10 @@ test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 test-slow: $(READY)  ## What takes longer than `make test` may
 	$(BIN)/python -m pytest -m slow
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -m slow
+
+goldens: $(READY)  ## Adds this version's files under both Kerases, which every later one has to load
+	PYTHONPATH=. $(BIN)/python tests/write_goldens.py
+	PYTHONPATH=. TF_USE_LEGACY_KERAS=1 $(BIN)/python tests/write_goldens.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

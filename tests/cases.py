@@ -123,6 +123,33 @@ LAYERS = (
         (3,),
     ),
 )
+# As layers and as the activation of another one.
+HOSTED = (
+    *LAYERS,
+    Layer("function as activation", {}, (6,), None),
+    Layer("layer as activation", _TRAINED, (6,), ()),
+)
+# What goes into files beside: other dtypes, and what Keras serialises for us.
+FILES = (
+    *HOSTED,
+    Layer("mixed float16", {**_TRAINED, "axis": -1, "dtype": "mixed_float16"}, (6,), (6,)),
+    Layer("float64", {**_TRAINED, "dtype": "float64"}, (6,), ()),
+    Layer(
+        "Keras constraint and regularizer",
+        {**_TRAINED, "alpha_constraint": "non_neg", "alpha_regularizer": "l2"},
+        (6,),
+        (),
+    ),
+)
+
+
+def hosts(case):
+    """The layers that a model of this case has for itself: one, or a Dense that hosts it."""
+    if case.name == "function as activation":
+        return [tf.keras.layers.Dense(4, activation=leaky_relu)]
+    if case.name == "layer as activation":
+        return [tf.keras.layers.Dense(4, activation=case.make())]
+    return [case.make()]
 
 
 def names(case):

@@ -23,13 +23,15 @@ NO_OPTIMIZER = ["model.h5"] if KERAS_3 else ["model_tf"]
 FORMATS = ["model.keras", "model.pickle", "model.weights.h5", "checkpoint", "model.h5", "model_tf"]
 
 
-def build(case, hosts):
-    """A model of an input, a Dense layer and a layer of `hosts`, trained for three steps."""
+def make_case(case):
+    """A model of an input, a Dense layer and that of the case, trained for three steps."""
     layers = tf.keras.layers
+    before = [] if "activation" in case.name else [layers.Dense(case.input_shape[-1])]
     model = tf.keras.Sequential(
         [
             tf.keras.Input(case.input_shape),
-            *(hosts if isinstance(hosts, list) else [layers.Dense(case.input_shape[-1]), hosts]),
+            *before,
+            *cases.hosts(case),
             layers.Flatten(),
             layers.Dense(2),
         ]
@@ -43,21 +45,7 @@ def build(case, hosts):
     return model, x, y
 
 
-HOSTED = (
-    *cases.LAYERS,
-    cases.Layer("function as activation", {}, (6,), None),
-    cases.Layer("layer as activation", {}, (6,), ()),
-)
 EXPECTED = {}
-
-
-def make_case(case):
-    if case.name == "function as activation":
-        return build(case, [tf.keras.layers.Dense(4, activation=leaky_relu)])
-    if case.name == "layer as activation":
-        inner = LeakyReLU(0.25, trainable_alpha=True)
-        return build(case, [tf.keras.layers.Dense(4, activation=inner)])
-    return build(case, case.make())
 
 
 def save(case, folder):
@@ -85,7 +73,7 @@ def save(case, folder):
 def reloaded(tmp_path_factory):
     """The folder in which each saved model has been reloaded by another process."""
     folder = tmp_path_factory.mktemp("saved")
-    for case in HOSTED:
+    for case in cases.HOSTED:
         save(case, folder / cases.names(case))
     script = Path(__file__).with_name("reload.py")
     done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
@@ -94,7 +82,7 @@ def reloaded(tmp_path_factory):
 
 
 def _formats():
-    for case in HOSTED:
+    for case in cases.HOSTED:
         for name in FORMATS:
             if name == "model_tf" and KERAS_3:
                 continue

@@ -1,0 +1,178 @@
+"""Files of every release load, and compute what they computed on the day they were written."""
+
+import hashlib
+import json
+import zipfile
+
+import cases
+import numpy as np
+import pytest
+import tensorflow as tf
+import write_goldens
+
+import tf_leaky
+
+KERAS_3 = write_goldens.KERAS_3
+GOLDENS = sorted(path.parent for path in write_goldens.FOLDER.rglob("expected.json"))
+# How each Keras loads the files of each. tf_keras loads none of Keras 3 but its SavedModels.
+FORMATS = {
+    ("keras3", "keras3"): ("model.keras", "model.weights.h5", "model.h5", "export"),
+    ("keras3", "tf_keras"): ("model.keras", "model.weights.h5", "model.h5", "export", "model_tf"),
+    ("tf_keras", "keras3"): ("export",),
+    ("tf_keras", "tf_keras"): (
+        "model.keras",
+        "model.weights.h5",
+        "model.h5",
+        "export",
+        "model_tf",
+    ),
+}
+
+
+def named(golden):
+    return "-".join(golden.parts[-3:])
+
+
+def in_every_format():
+    for golden in GOLDENS:
+        with zipfile.ZipFile(golden / "files.zip") as archive:
+            there = {name.split("/")[0] for name in archive.namelist()}
+        if KERAS_3 and golden.parts[-2:] == ("tf_keras", "mixed-float16"):
+            there -= {"model.keras", "model.h5"}  # test_policies_of_tf_keras
+        for name in FORMATS[write_goldens.KERAS, golden.parts[-2]]:
+            if name in there:
+                yield pytest.param(golden, name, id=f"{named(golden)}-{name}")
+
+
+def test_every_public_case_has_a_golden_of_this_version():
+    """If it fails, a case or the version is new: `make goldens` adds what is missing."""
+    wanted = {cases.names(case) for case in cases.FILES}
+    for keras in ("keras3", "tf_keras"):
+        folder = write_goldens.FOLDER / tf_leaky.__version__ / keras
+        there = {path.parent.name for path in folder.glob("*/expected.json")}
+        assert wanted <= there, f"missing under {keras}: {sorted(wanted - there)}"
+
+
+@pytest.mark.parametrize("golden", GOLDENS, ids=named)
+def test_golden_is_as_it_was_written(golden):
+    expected = json.loads((golden / "expected.json").read_text())
+    archive = golden / "files.zip"
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert found == expected["sha256 of files.zip"]
+    assert (golden.parts[-3], golden.parts[-2]) == (expected["tf_leaky"], expected["keras"])
+    with zipfile.ZipFile(archive) as files:
+        assert files.testzip() is None
+        there = {name.split("/")[0] for name in files.namelist()}
+    wanted = set(FORMATS[expected["keras"], expected["keras"]])
+    if expected["keras"] == "tf_keras" and "activation" in golden.name:
+        wanted -= {"model.h5"}
+    assert there == wanted
+
+
+def call_and_variables(name, path, expected):
+    """What a file loads as: a function of x, its weights and those that have a gradient."""
+    if name in ("export", "model_tf") and (name == "export" or KERAS_3):
+        loaded = tf.saved_model.load(str(path))
+        serve = loaded.signatures["serving_default"]
+        (key,) = serve.structured_input_signature[1]
+        variables = loaded.variables if name == "export" else serve.variables
+        return (
+            lambda x: next(iter(serve(**{key: x}).values())),
+            list(variables),
+            list(serve.trainable_variables),
+        )
+    if name == "model.weights.h5":
+        if KERAS_3 and expected["keras"] == "tf_keras":  # it reads these weights, not this JSON
+            (case,) = (case for case in cases.FILES if cases.names(case) == expected["case"])
+            model = write_goldens.make(case)
+            model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+        else:
+            model = tf.keras.models.model_from_json(expected["model"])
+            model(np.zeros((1, *model.input_shape[1:])))  # makes the slope of an activation
+        model.load_weights(path)
+    else:
+        model = tf.keras.models.load_model(path, compile=False)
+    return model, model.weights, model.trainable_variables
+
+
+@pytest.mark.parametrize(("golden", "name"), list(in_every_format()))
+def test_golden_loads_and_reproduces(golden, name, tmp_path):
+    expected = json.loads((golden / "expected.json").read_text())
+    with zipfile.ZipFile(golden / "files.zip") as archive:
+        archive.extractall(tmp_path)
+    call, weights, variables = call_and_variables(name, tmp_path / name, expected)
+    assert len(weights) == len(expected["weights"])
+    for weight, numbers in zip(weights, expected["weights"], strict=True):
+        flat = np.ravel(weight)
+        np.testing.assert_array_equal(flat, np.array(numbers, flat.dtype))
+    x = np.array(expected["x"], "float32").reshape(-1, *expected["input_shape"])
+    upstream = np.array(expected["upstream"], "float32")
+    y, *gradients = write_goldens.results(call, variables, x, upstream)
+    # One multiplication gives the same bits everywhere; the product of a Dense layer and sums not.
+    exact = "activation" not in golden.name
+    check = np.testing.assert_array_equal if exact else close
+    check(y.ravel(), np.array(expected["y"], y.dtype))
+    assert len(gradients) == len(expected["gradients"])
+    check(gradients[0].ravel(), np.array(expected["gradients"][0], "float32"))
+    for found, numbers in zip(gradients[1:], expected["gradients"][1:], strict=True):
+        close(found.ravel(), np.array(numbers, found.dtype))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+def test_goldens_are_only_ever_added(tmp_path):
+    first, second = cases.FILES[:2]
+    assert write_goldens.main(tmp_path, [first]) == [cases.names(first)]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(before) == 2
+    assert write_goldens.main(tmp_path, [first, second]) == [cases.names(second)]
+    assert write_goldens.main(tmp_path, [first, second]) == []
+    assert {path: path.read_bytes() for path in before} == before
+    (version,) = tmp_path.iterdir()
+    assert {path.name for path in (version / write_goldens.KERAS).iterdir()} == {
+        cases.names(first),
+        cases.names(second),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+def test_a_golden_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(write_goldens.Path, "write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_goldens.main(tmp_path, cases.FILES[:1])
+    assert list(tmp_path.rglob("*.json")) == list(tmp_path.rglob("*.zip")) == []
+
+
+def unpacked(keras, case, folder):
+    """The folder with the files of a golden of this version."""
+    golden = write_goldens.FOLDER / tf_leaky.__version__ / keras / case
+    with zipfile.ZipFile(golden / "files.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.mark.skipif(KERAS_3, reason="a limit of tf_keras")
+def test_tf_keras_loads_no_file_of_keras_3(tmp_path):
+    """Why FORMATS has only SavedModels there. If it fails, it can have more."""
+    with pytest.raises((TypeError, ValueError)):
+        tf.keras.models.load_model(unpacked("keras3", "fixed", tmp_path) / "model.keras")
+
+
+@pytest.mark.skipif(not KERAS_3, reason="a limit of Keras 3")
+class TestLimitsOfKeras3:
+    """Why FORMATS has fewer files of tf_keras. If one fails, it can have more."""
+
+    def test_policies_of_tf_keras(self, tmp_path):
+        """Of no layer, its own neither."""
+        policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+        config = {**tf.keras.layers.Dense(2).get_config(), "dtype": policy}
+        with pytest.raises(AttributeError):
+            tf.keras.layers.Dense.from_config(config)
+        with pytest.raises(AttributeError):
+            tf.keras.models.load_model(unpacked("tf_keras", "mixed-float16", tmp_path) / "model.h5")
