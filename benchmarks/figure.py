@@ -27,6 +27,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     seconds = results["op"][f"{size}, graph"]["seconds"]
     base = seconds["fixed, tf.nn.leaky_relu"]
     figure = Figure(figsize=(10, 3.6), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(wspace=0.05)
     memory, time = figure.subplots(1, 2)
     _bars(memory, mebibytes, "{:.0f}")
     memory.set_title("Peak memory of a training step, 20 x (convolution, activation)", fontsize=9)
