@@ -18,12 +18,24 @@ ROOMS = {
     "ops": {"tensorflow", "numpy", "checks"},
     "native": {"numpy"},
     "layer": {"tensorflow", "numpy", "checks", "ops", "keras_compat"},
+    "cloning": {"tensorflow", "keras_compat"},
+    "frozen": {"tensorflow", "checks", "layer"},
+    "models": {
+        "tensorflow",
+        "numpy",
+        "checks",
+        "ops",
+        "layer",
+        "keras_compat",
+        "cloning",
+        "frozen",
+    },
     "versions": set(),
     "warmup": {"tensorflow", "numpy", "tensorflow_serving", "native"},
     "verify": {"tensorflow", "numpy", "native", "keras_compat"},
     "export": {"tensorflow", "keras_compat", "verify", "versions", "warmup"},
     "plot": {"tensorflow", "numpy", "matplotlib", "checks", "ops"},
-    "__init__": {"layer", "ops", "export", "plot"},
+    "__init__": {"layer", "ops", "export", "models", "plot"},
 }
 
 
@@ -54,9 +66,12 @@ def test_public_names():
     assert sorted(tf_leaky.__all__) == [
         "DEFAULT_ALPHA",
         "LeakyReLU",
+        "convert",
         "export_saved_model",
+        "freeze",
         "leaky_relu",
         "plot_leaky_relu",
+        "to_keras",
     ]
     assert tf_leaky.DEFAULT_ALPHA == 0.1
     assert tf_leaky.__version__.count(".") == 2

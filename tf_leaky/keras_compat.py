@@ -246,3 +246,47 @@ def _unique(names: list[str]) -> list[str]:
 
 def _package(kind: type) -> str:
     return kind.__module__.partition(".")[0]
+
+
+def is_graph(model: Any) -> bool:
+    """Whether `model` is a Sequential or functional model of Keras's own, which can be cloned."""
+    kinds = {kind.__name__ for kind in type(model).__mro__}
+    own = _package(type(model)) in ("keras", "tf_keras")
+    return own and bool(kinds & {"Functional", "Sequential"})
+
+
+def inputs_alike(model: Any) -> Any:
+    """New inputs of the names that a functional model of Keras 3 has, for its `clone_model`.
+
+    None elsewhere: there `clone_model` keeps the names.
+    """
+    if _package(tf.keras.Model) == "tf_keras" or isinstance(model, tf.keras.Sequential):
+        return None
+
+    def alike(tensor: Any) -> Any:
+        layer = tensor._keras_history.operation
+        return type(layer).from_config(layer.get_config()).output
+
+    return tf.nest.map_structure(alike, model.input)
+
+
+def layers_within(layer: Any) -> list[Any]:
+    """The layers that a layer holds, and those that they hold, the outer ones first."""
+    return list(layer._flatten_layers(include_self=False, recursive=True))
+
+
+def compile_alike(model: Any, new: Any) -> None:
+    """Compiles `new` as `model` is compiled, with an optimizer, losses and metrics of its own."""
+    if not getattr(model, "compiled", getattr(model, "_is_compiled", False)):
+        return
+    config = model.get_compile_config()
+    given = tf.nest.flatten([model.loss, getattr(model, "_compile_config", {})])
+    own = {each.__name__: each for each in given if callable(each) and hasattr(each, "__name__")}
+    with tf.keras.utils.custom_object_scope(own):
+        new.compile_from_config(config)
+
+
+def keras_leaky_relu(slope: float, **kwargs: Any) -> Any:
+    """Keras's own LeakyReLU, which spells its slope in two ways."""
+    spelled = "alpha" if _package(tf.keras.Model) == "tf_keras" else "negative_slope"
+    return tf.keras.layers.LeakyReLU(**{spelled: slope}, **kwargs)

@@ -1,0 +1,238 @@
+"""`convert`, `freeze` and `to_keras` over a table of models and activations."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_leaky
+from tf_leaky import LeakyReLU, convert, freeze, to_keras
+
+layers = tf.keras.layers
+LEGACY = tf.keras.layers.Layer.__module__.startswith("tf_keras")
+
+
+def stock_leaky(slope, **kwargs):
+    return layers.LeakyReLU(**{"alpha" if LEGACY else "negative_slope": slope}, **kwargs)
+
+
+def prelu(**kwargs):
+    return layers.PReLU(
+        alpha_initializer=tf.keras.initializers.RandomUniform(0.1, 0.5, 7), **kwargs
+    )
+
+
+# Each makes the layer of an activation for images.
+ACTIVATIONS = {
+    "ReLU": layers.ReLU,
+    "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.25),
+    "LeakyReLU": lambda: stock_leaky(0.25),
+    "PReLU, one slope": lambda: prelu(shared_axes=[1, 2, 3]),
+    "PReLU per channel": lambda: prelu(shared_axes=[1, 2]),
+    "PReLU per element": prelu,
+    "Activation relu": lambda: layers.Activation("relu"),
+    "Dense relu": lambda: layers.Dense(3, activation="relu"),
+    "Dense LeakyReLU": lambda: layers.Dense(3, activation=stock_leaky(0.3)),
+}
+
+
+def sequential(make):
+    return tf.keras.Sequential(
+        [tf.keras.Input((4, 4, 2)), layers.Conv2D(3, 3), make(), layers.Flatten(), layers.Dense(2)]
+    )
+
+
+def functional(make):
+    x = tf.keras.Input((4, 4, 2), name="image")
+    y = make()(layers.Conv2D(3, 3, name="conv")(x))
+    return tf.keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(y)))
+
+
+def shared(make):
+    x = tf.keras.Input((4, 4, 3))
+    activation = make()
+    y = activation(layers.Conv2D(3, 3, padding="same")(activation(x)))
+    return tf.keras.Model(x, y)
+
+
+def nested(make):
+    inner = functional(make)
+    x = tf.keras.Input((4, 4, 2))
+    return tf.keras.Model(x, layers.Dense(1)(inner(x)))
+
+
+def several(make):
+    a, b = tf.keras.Input((4, 4, 3), name="a"), tf.keras.Input((4, 4, 3), name="b")
+    y = make()(layers.add([a, b]))
+    return tf.keras.Model({"a": a, "b": b}, {"sum": y, "flat": layers.Flatten(name="f")(y)})
+
+
+MODELS = {
+    "sequential": sequential,
+    "functional": functional,
+    "shared": shared,
+    "nested": nested,
+    "several": several,
+}
+
+
+def data(model):
+    rng = np.random.default_rng(3)
+    arrays = [rng.normal(size=(5, *each.shape[1:])).astype("float32") for each in model.inputs]
+    return dict(zip("ab", arrays, strict=True)) if len(arrays) > 1 else arrays[0]
+
+
+def same(one, other, x, rtol=1e-5):
+    first, second = one.predict(x, verbose=0), other.predict(x, verbose=0)
+    for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
+        np.testing.assert_allclose(b, a, rtol=rtol, atol=1e-6)
+
+
+def parts(model):
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def kinds(model):
+    return {type(part) for part in parts(model)}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("model", MODELS)
+def test_there_and_back_computes_the_same(model, activation, tmp_path):
+    stock = MODELS[model](ACTIVATIONS[activation])
+    x, weights = data(stock), stock.get_weights()
+    ours = convert(stock)
+    same(stock, ours, x)
+    assert not kinds(ours) & {layers.LeakyReLU, layers.PReLU}
+    assert [each.name for each in ours.layers] == [each.name for each in stock.layers]
+    assert sum(w.size for w in ours.get_weights()) == sum(w.size for w in weights)
+    for target in ("serving", "litert"):
+        frozen = freeze(ours, target=target)
+        same(stock, frozen, x)
+        assert len(frozen.trainable_weights) <= len(ours.trainable_weights)
+    back = to_keras(ours)
+    same(stock, back, x)
+    assert not any(type(part).__module__.startswith("tf_leaky") for part in parts(back))
+    frozen.save(tmp_path / "frozen.keras")
+    same(stock, tf.keras.models.load_model(tmp_path / "frozen.keras"), x)
+    for before, after in zip(weights, stock.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)  # the given model is not touched
+
+
+def test_alpha_takes_the_place_of_relus_zero_only():
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((6,)),
+            layers.Dense(5, activation="relu"),
+            layers.ReLU(),
+            stock_leaky(0.25),
+            layers.ReLU(max_value=6.0),
+            layers.ReLU(threshold=1.0),
+        ]
+    )
+    new = convert(model, alpha=0.1)
+    assert new.layers[0].activation is tf_leaky.leaky_relu
+    assert [layer.alpha for layer in new.layers[1:3]] == [0.1, 0.25]
+    assert [type(layer) for layer in new.layers[3:]] == [layers.ReLU, layers.ReLU]
+
+
+def test_slopes_can_be_trained_along_an_axis():
+    model = functional(layers.ReLU)
+    new = convert(model, alpha=0.2, trainable_alpha=True, axis=-1)
+    slopes = next(layer for layer in new.layers if isinstance(layer, LeakyReLU))
+    np.testing.assert_allclose(slopes.alpha, [0.2] * 3, rtol=1e-6)
+    assert len(new.trainable_weights) == len(model.trainable_weights) + 1
+
+
+def test_prelus_are_fixed_on_demand():
+    model = functional(ACTIVATIONS["PReLU per channel"])
+    new = convert(model, trainable_alpha=False)
+    same(model, new, data(model))
+    assert len(new.trainable_weights) == len(model.trainable_weights) - 1
+
+
+def test_wrapped_layers_are_converted():
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((5, 3)),
+            layers.TimeDistributed(layers.Dense(4, activation="relu")),
+            layers.TimeDistributed(prelu()),
+            layers.Bidirectional(layers.SimpleRNN(2, activation=stock_leaky(0.25))),
+        ]
+    )
+    new = convert(model)
+    same(model, new, data(model))
+    assert layers.PReLU not in kinds(new)
+    assert layers.LeakyReLU not in kinds(new)
+    leaky = convert(model, alpha=0.3)
+    assert leaky.layers[0].layer.activation.alpha == 0.3
+
+
+def test_training_goes_on_from_where_it_was():
+    model = functional(ACTIVATIONS["PReLU per channel"])
+    model.layers[1].trainable = False
+    model.compile(tf.keras.optimizers.Adam(0.02), "mse", metrics=["mae"])
+    x = data(model)
+    y = np.ones((5, 2), "float32")
+    model.fit(x, y, epochs=2, verbose=0)
+    new = convert(model)
+    assert [each.trainable for each in new.layers] == [each.trainable for each in model.layers]
+    for each in (model, new):
+        each.fit(x, y, epochs=3, verbose=0, shuffle=False)
+    same(model, new, x, rtol=1e-4)
+    assert int(new.optimizer.iterations) == int(model.optimizer.iterations) == 5
+
+
+def test_policies_are_kept():
+    model = tf.keras.Sequential(
+        [tf.keras.Input((4,)), layers.Dense(3, dtype="mixed_float16"), layers.ReLU(dtype="float64")]
+    )
+    new = convert(model, alpha=0.1)
+    assert [each.compute_dtype for each in new.layers] == ["float16", "float64"]
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3, activation="relu")
+        self.blocks = [layers.PReLU(), stock_leaky(0.25)]
+
+    def call(self, x):
+        return self.blocks[1](self.blocks[0](self.dense(x)))
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_subclassed_models_are_refused_with_the_edits(change):
+    model = Subclassed()
+    model(tf.zeros((2, 4)))
+    with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
+        change(model)
+    for edit in (r".dense: activation=LeakyReLU(alpha)", ".blocks[0]: PReLU", ".blocks[1]: Leaky"):
+        assert edit in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"alpha": [0.1, 0.2]}, ValueError, "convert: expected alpha to be one number or None"),
+        ({"alpha": float("nan")}, ValueError, "convert: expected"),
+        ({"trainable_alpha": 1}, TypeError, "expected trainable_alpha to be True, False or None"),
+        ({"axis": -1}, ValueError, "expected axis only where slopes are to be trained"),
+        ({"trainable_alpha": True}, ValueError, "expected alpha, the slope that ReLUs"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        convert(functional(layers.ReLU), **arguments)
+
+
+def test_unknown_targets_are_refused():
+    with pytest.raises(ValueError, match='freeze: expected target to be "serving" or "litert"'):
+        freeze(functional(layers.ReLU), target="phone")
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_what_is_no_built_model_is_refused(change):
+    with pytest.raises(TypeError, match="expected a model of"):
+        change("model.keras")
+    with pytest.raises(ValueError, match="expected model to be built"):
+        change(tf.keras.Sequential([layers.Dense(2)]))

@@ -1,0 +1,53 @@
+"""`FrozenLeakyReLU`: constant slopes along axes, in the form that suits what runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_leaky.checks import check_one_tensor
+from tf_leaky.layer import LeakyReLU
+
+FORMS = ("maximum", "where", "relu")
+
+
+@tf.keras.utils.register_keras_serializable("tf_leaky")
+class FrozenLeakyReLU(LeakyReLU):
+    """What `freeze` makes of slopes along axes: their values, and a formula for the target.
+
+    Args:
+        alpha: The slopes (dimensionless), as in `LeakyReLU`.
+        axis: The axes with slopes of their own, as in `LeakyReLU`.
+        form: "maximum" for maximum(alpha * x, x), exact for slopes in [0, 1]; "where" for
+            where(x > 0, x, alpha * x); "relu" for relu(x) + (-alpha) * relu(-x).
+        **kwargs: As in `LeakyReLU`.
+    """
+
+    def __init__(self, alpha: Any, *, axis: Any, form: str, **kwargs: Any) -> None:
+        super().__init__(alpha, axis=axis, **kwargs)
+        if form not in FORMS:
+            raise ValueError(
+                f"FrozenLeakyReLU: expected form to be one of {', '.join(FORMS)}. "
+                f"Received: form={form!r}. `freeze` chooses it."
+            )
+        self.form = form
+
+    def call(self, inputs: Any) -> Any:
+        """Returns leaky ReLU of `inputs`, in their shape and dtype."""
+        check_one_tensor(inputs)
+        x = tf.convert_to_tensor(inputs)
+        # The fused kernels round slopes to x's dtype, and so does a constant here.
+        alpha = tf.cast(self._slopes(), x.dtype)
+        if self.form == "maximum":
+            return tf.maximum(alpha * x, x)  # in this order the gradient at 0 is alpha
+        if self.form == "where":
+            return tf.where(x > 0, x, alpha * x)
+        return tf.nn.relu(x) + (-alpha) * tf.nn.relu(-x)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: JSON types only."""
+        config = {**super().get_config(), "form": self.form}
+        for trained in ("trainable_alpha", "alpha_constraint", "alpha_regularizer"):
+            del config[trained]
+        return config
