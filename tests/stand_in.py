@@ -209,6 +209,9 @@ def predict(version, request):
             f"input size does not match signature: {sorted(request.inputs)} != {sorted(expected)}"
         )
     for key, tensor in request.inputs.items():
+        shape = tensor.tensor_shape
+        if shape.unknown_rank or any(dim.size < 0 for dim in shape.dim):
+            raise RequestError(f"input {key!r} has a shape that is not fully known")
         if tensor.dtype != expected[key].dtype:
             raise RequestError(
                 f"input {key!r}: {tensor.dtype} is not of dtype {expected[key].dtype}"
@@ -335,7 +338,12 @@ class _RestHandler(BaseHTTPRequestHandler):
         pass
 
     def answer(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = self.headers.get("Content-Length") or "0"
+        if not (length.isascii() and length.isdigit()):
+            self.close_connection = True  # nobody knows where the next request begins
+            self._send(400, write_error(f"Bad Content-Length: {length}"), "application/json")
+            return
+        body = self.rfile.read(int(length))
         path = self.path.partition("?")[0]
         if not path.lower().startswith("/v1/"):
             title = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n"
@@ -486,8 +494,8 @@ def main():
     parser.add_argument("--port", type=int, default=0, help="of gRPC")
     parser.add_argument("--rest_api_port", type=int, default=0)
     parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="ends with this process")
     arguments = parser.parse_args()
-    parent = os.getppid()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -498,7 +506,7 @@ def main():
     )
     with closing(model), Server([model], arguments.rest_api_port, arguments.port) as server:
         print(f"{WHAT}: REST on {server.rest}, gRPC on {server.grpc}", flush=True)
-        while not stopped.wait(0.5) and os.getppid() == parent:
+        while not stopped.wait(0.5) and os.getppid() == arguments.parent:
             pass
 
 

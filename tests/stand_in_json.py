@@ -86,12 +86,20 @@ def _parse(body):
     if not body:
         raise RequestError("JSON Parse error: The document is empty")
     try:
-        value, _ = json.JSONDecoder().raw_decode(body.decode().lstrip(" \n\r\t"))
+        decoder = json.JSONDecoder(parse_float=_parse_float)
+        value, _ = decoder.raw_decode(body.decode().lstrip(" \n\r\t"))
     except (ValueError, RecursionError) as error:
         raise RequestError(f"JSON Parse error: {error}") from None
     if not isinstance(value, dict):
         raise RequestError(f"JSON Value: {_show(value)} Is not object")
     return value
+
+
+def _parse_float(text):
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("Number too big to be stored in double.")
+    return number
 
 
 def _read_rows(instances, infos):

@@ -5,6 +5,7 @@ at TF_SERVING_ADDR (which must serve tests/serving/toy as `toy`), on PATH, or by
 """
 
 import http.client
+import http.server
 import json
 import os
 import signal
@@ -262,6 +263,64 @@ def test_client_wants_a_number_above_0(monkeypatch, capsys):
     assert "expected a number above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("timeout", ["-1", "0", "nan", "inf", "1e9"])
+def test_client_wants_a_timeout_above_0_that_ends(timeout, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run_client(monkeypatch, "--timeout", timeout)
+    assert "expected seconds above 0, up to 86400" in capsys.readouterr().err
+
+
+@contextmanager
+def another_server(body):
+    """A server that answers anything by that, with status 200; yields its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+ODD = [b"<html>hello</html>", b"[]", b"{}", b"\xff\xfe", b'{"metadata": {"signature_def": 3}}']
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_client_says_that_another_server_answers(body):
+    with (
+        another_server(body) as address,
+        pytest.raises(client.ServerError, match=r"Received: status 200, no metadata but"),
+    ):
+        client.RestClient(address, "digits")
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_another_server_never_has_the_model_up(body, path, monkeypatch):
+    with another_server(body) as address:
+        monkeypatch.setenv("TF_SERVING_ADDR", address)
+        serve.prepare(serve.find_server())
+        with (
+            pytest.raises(SystemExit, match=r"not within .*Status: no answer\."),
+            serve.serving(serve.find_server(), TOY, "toy", timeout=0.2),
+        ):
+            pass
+
+
+def test_model_names_are_any_text(toy):
+    with pytest.raises(client.ServerError, match=r"status 404, Servable not found.*\(é /\?\)"):
+        client.RestClient(toy.rest, "é /?")
+
+
 def test_first_failure_ends_the_measurement():
     class Failing:
         protocol, calls = "REST", 0
@@ -357,6 +416,60 @@ def test_server_is_found_in_order(path, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("address", ["http://localhost:8501", "localhost:abc", "::1:1:2", "a b"])
+def test_address_that_is_none_is_refused(address, path, monkeypatch):
+    monkeypatch.setenv("TF_SERVING_ADDR", address)
+    with pytest.raises(SystemExit, match=r"expected TF_SERVING_ADDR to be HOST\[:REST_PORT"):
+        serve.find_server()
+
+
+def test_address_may_be_of_version_6(path, monkeypatch):
+    monkeypatch.setenv("TF_SERVING_ADDR", "[::1]:1:2")
+    assert "REST at [::1]:1, gRPC at [::1]:2" in serve.find_server().description
+
+
+def test_server_that_can_not_serve_is_refused_before_anything_is_exported(path, monkeypatch):
+    monkeypatch.setenv("TF_SERVING_ADDR", free_address())
+    with pytest.raises(SystemExit, match=r"a server at TF_SERVING_ADDR\. Received: no answer"):
+        serve.prepare(serve.find_server())
+    monkeypatch.delenv("TF_SERVING_ADDR")
+    docker = program(path / "docker", "import sys; sys.exit(sys.argv[1] != 'info' and 'no net')")
+    with pytest.raises(SystemExit, match=r"(?s)docker pull tensorflow/serving:1: .*no net"):
+        serve.prepare(serve.find_server("1"))
+    program(docker, "")
+    serve.prepare(serve.find_server("1"))
+    binary = program(path / "tensorflow_model_server", "raise SystemExit(3)")
+    with pytest.raises(SystemExit, match=r"_server --version: expected it to run\. .*status 3"):
+        serve.prepare(serve.find_server())
+    binary.write_text("no program")
+    with pytest.raises(SystemExit, match=r"Received: .*Exec format error"):
+        serve.prepare(serve.find_server())
+    program(binary, "")
+    serve.prepare(serve.find_server())
+
+
+def test_make_serve_exports_nothing_for_a_server_that_is_not_there(trained, path):
+    with Script("--folder", trained, PATH=str(path), TF_SERVING_ADDR=free_address()) as script:
+        code, errors = script.end()
+    assert code == 1
+    assert "expected a server at TF_SERVING_ADDR" in errors
+    assert not (trained / "digits").exists()
+
+
+def test_later_version_is_told_at_once(trained, path):
+    """As when two exports are made at once, and the server sees the later one first."""
+    base_path = trained / "digits"
+    for _ in range(2):
+        export_saved_model(digits_model(), base_path)
+    began = time.monotonic()
+    with (
+        pytest.raises(SystemExit, match=r"version 1, .*Received: a later version, which another"),
+        serve.serving(serve.find_server(), base_path, "digits", version=1),
+    ):
+        pass
+    assert time.monotonic() - began < 60
+
+
 def predict_by_both(addresses):
     for make in CLIENTS:
         with closing(make(address_of(make, addresses), "toy")) as connected:
@@ -408,7 +521,9 @@ def test_address_of_a_server_is_used_and_left_alone(path, monkeypatch):
             predict_by_both(addresses)
         predict_by_both(server)
         with (
-            pytest.raises(SystemExit, match=r"version 2, to be AVAILABLE at .*not within .*'1'"),
+            pytest.raises(
+                SystemExit, match=r"version 2, to be AVAILABLE at .*not within .*'version': 1"
+            ),
             serve.serving(serve.find_server(), TOY, "toy", version=2, timeout=0.2),
         ):
             pass
@@ -417,7 +532,9 @@ def test_address_of_a_server_is_used_and_left_alone(path, monkeypatch):
 def test_server_that_ends_is_told_with_its_log(path):
     program(path / "tensorflow_model_server", "raise SystemExit('no such flag')")
     with (
-        pytest.raises(SystemExit, match=r"(?s)Received: an end\. Its log ends with:.*no such flag"),
+        pytest.raises(
+            SystemExit, match=r"(?s)Received: an end\. .*Its log ends with:.*no such flag"
+        ),
         serve.serving(serve.find_server(), TOY, "toy"),
     ):
         pass
@@ -522,6 +639,13 @@ def test_stand_in_ends_with_a_parent_that_was_killed(trained, path):
         while is_there(pid) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not is_there(pid)
+
+
+def test_stand_in_ends_at_once_if_its_parent_is_gone():
+    """Even if that was killed while the stand-in still imported what it needs."""
+    command = [sys.executable, stand_in.__file__, "--model_name=toy", f"--model_base_path={TOY}"]
+    done = subprocess.run([*command, "--parent=1"], timeout=120, capture_output=True, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.slow

@@ -103,6 +103,22 @@ def test_not_a_number_is_bare_in_a_good_answer(toy):
     assert '"NaN"' not in text
 
 
+def test_number_that_no_double_holds_is_refused(toy):
+    status, _, text = rest(toy.rest, "POST", "/v1/models/toy:predict", '{"inputs": [[1e400]]}')
+    assert status == 400
+    assert "Number too big" in json.loads(text)["error"]
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1.5"])
+def test_length_that_is_none_is_refused(length, toy):
+    connection = http.client.HTTPConnection(toy.rest, timeout=30)
+    connection.putrequest("POST", "/v1/models/toy:predict")
+    connection.putheader("Content-Length", length)
+    connection.endheaders()
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
 def test_label_names_a_version(toy):
     body = json.dumps({"instances": ROWS})
     for label, status in (("stable", 200), ("canary", 400)):
@@ -147,6 +163,30 @@ def test_grpc_refuses_another_dtype_and_an_unknown_output(channel):
         with pytest.raises(grpc.RpcError) as caught:
             service.Predict(request, timeout=30)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("shape", [{"unknown_rank": True}, {"dim": [{"size": -1}, {"size": 4}]}])
+def test_grpc_refuses_a_shape_that_is_not_known(shape, channel):
+    request = predict_pb2.PredictRequest(model_spec={"name": "toy"})
+    (name,) = toy_inputs(channel)
+    request.inputs[name].CopyFrom(tf.make_tensor_proto(np.float32(ROWS)))
+    request.inputs[name].tensor_shape.Clear()
+    request.inputs[name].tensor_shape.MergeFrom(
+        tf.make_tensor_proto(0.0).tensor_shape.__class__(**shape)
+    )
+    with pytest.raises(grpc.RpcError) as refused:
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def toy_inputs(channel):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(
+        model_spec={"name": "toy"}, metadata_field=["signature_def"]
+    )
+    response = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    return signatures.signature_def["serving_default"].inputs
 
 
 def test_grpc_tells_status_and_metadata(channel):

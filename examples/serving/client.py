@@ -3,8 +3,9 @@
     python examples/serving/client.py [--rest localhost:8501] [--grpc localhost:8500]
         [--model digits] [--requests 200] [--batch 1] [--concurrency 4] [--timeout 10]
 
-Given neither --rest nor --grpc, it asks over both, at these addresses. REST needs nothing beyond
-the standard library, gRPC tensorflow-serving-api. The images are those that ship with scikit-learn.
+Given neither --rest nor --grpc, it asks over both, at these addresses. It needs numpy and tqdm, and
+tensorflow-serving-api for gRPC; REST itself is the standard library's. The images are those that
+ship with scikit-learn.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from tqdm import tqdm
@@ -41,14 +43,18 @@ class RestClient:
     protocol = "REST"
 
     def __init__(self, address, model, timeout=10.0):
-        self.address, self._path, self._timeout = address, f"/v1/models/{model}", timeout
+        self.address, self._timeout = address, timeout
+        self._path = f"/v1/models/{quote(model, safe='')}"
         self._local, self._connections = threading.local(), []
         try:
             metadata = self._ask("GET", f"{self._path}/metadata")
-            signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
-            self._input = _only("input", signature["inputs"])
-            _only("output", signature["outputs"])
-            self.version = int(metadata["model_spec"]["version"])
+            with self._expecting("metadata", metadata):
+                signatures = metadata["metadata"]["signature_def"]["signature_def"]
+                inputs = dict(signatures["serving_default"]["inputs"])
+                outputs = dict(signatures["serving_default"]["outputs"])
+                self.version = int(metadata["model_spec"]["version"])
+            self._input = _only("input", inputs)
+            _only("output", outputs)
         except ServerError:
             self.close()
             raise
@@ -56,7 +62,9 @@ class RestClient:
     def predict(self, images):
         """What the model answers to a batch, as an array."""
         body = {"inputs": {self._input: np.asarray(images).tolist()}}
-        return np.array(self._ask("POST", f"{self._path}:predict", json.dumps(body))["outputs"])
+        answer = self._ask("POST", f"{self._path}:predict", json.dumps(body))
+        with self._expecting("predictions", answer):
+            return np.array(answer["outputs"])
 
     def close(self):
         """Closes the connections of all threads."""
@@ -65,11 +73,22 @@ class RestClient:
 
     def _ask(self, method, path, body=None):
         status, text = self._exchange(method, path, body)
+        try:
+            answer = json.loads(text)
+        except ValueError:  # a page of another server
+            answer = text
         if status != 200:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a page of another server
-                text = json.loads(text)["error"]
-            raise _refused(self, f"status {status}, {text[:500]}")
-        return json.loads(text)
+            said = answer["error"] if isinstance(answer, dict) and "error" in answer else text
+            raise _refused(self, f"status {status}, {str(said)[:500]}")
+        return answer
+
+    @contextlib.contextmanager
+    def _expecting(self, what, answer):
+        """Refuses an answer that is not put together as those of TensorFlow Serving are."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _refused(self, f"status 200, no {what} but {str(answer)[:500]!r}") from None
 
     def _exchange(self, method, path, body):
         """Status and text; a connection that the server closed while it was idle is made anew."""
@@ -81,7 +100,7 @@ class RestClient:
                 self._local.connection = connection
             connection.request(method, path, body)
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            return response.status, response.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
             if connection is not None:
                 connection.close()
@@ -117,6 +136,8 @@ class GrpcClient:
             response = self._ask(self._service.GetModelMetadata, request)
             signatures = get_model_metadata_pb2.SignatureDefMap()
             response.metadata["signature_def"].Unpack(signatures)
+            if "serving_default" not in signatures.signature_def:
+                raise _refused(self, "no signature serving_default")
             signature = signatures.signature_def["serving_default"]
             self._input = _only("input", signature.inputs)
             self._dtype = signature.inputs[self._input].dtype
@@ -254,7 +275,7 @@ def main():
     parser.add_argument("--requests", type=count, default=200)
     parser.add_argument("--batch", type=count, default=1, help="images in a request")
     parser.add_argument("--concurrency", type=count, default=4, help="requests at a time")
-    parser.add_argument("--timeout", type=float, default=10.0, help="of a request, in seconds")
+    parser.add_argument("--timeout", type=seconds, default=10.0, help="of a request, in seconds")
     arguments = parser.parse_args()
     addresses = {RestClient: arguments.rest, GrpcClient: arguments.grpc}
     if not any(addresses.values()):
@@ -275,6 +296,14 @@ def count(text):
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
+    return number
+
+
+def seconds(text):
+    """A time above 0 and up to a day, for argparse."""
+    number = float(text)
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, up to 86400, received {text}")
     return number
 
 

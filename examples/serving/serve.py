@@ -11,7 +11,8 @@ The model is the one that `make demo` trained, or is trained here. The server is
 3. docker, with the image tensorflow/serving (--tag or TF_SERVING_TAG says which)
 4. the stand-in that speaks TF Serving's protocol from tests/, which is not TensorFlow Serving
 
---stay keeps it up until Ctrl-C. TensorFlow Serving itself listens on every interface of the machine
+--stay keeps it up until Ctrl-C. A `kill -9` of this script ends the stand-in too, but not
+TensorFlow Serving (2, 3), whose process is printed. That listens on every interface of the machine
 (2), or on loopback as docker publishes it (3); the stand-in on loopback only.
 """
 
@@ -20,6 +21,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,8 +78,13 @@ def find_server(tag="latest"):
 
 
 def _addresses(text):
-    host, _, ports = text.partition(":")
-    rest, _, grpc = ports.partition(":")
+    parts = re.fullmatch(r"([^:/\s]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?(?::(\d{1,5}))?", text)
+    if parts is None:
+        raise SystemExit(
+            "serve: expected TF_SERVING_ADDR to be HOST[:REST_PORT[:GRPC_PORT]]. "
+            f"Received: TF_SERVING_ADDR={text!r}. As in localhost:8501:8500 or [::1]:8501."
+        )
+    host, rest, grpc = parts.groups()
     return Serving(f"{host}:{rest or 8501}", f"{host}:{grpc or 8500}")
 
 
@@ -88,6 +95,38 @@ def _docker_answers():
         done = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
         return done.returncode == 0
     return False
+
+
+def prepare(found):
+    """Raises SystemExit where what was found can't serve, before anything is exported for it."""
+    if found.kind == "address":
+        rest = _addresses(os.environ["TF_SERVING_ADDR"]).rest
+        if not _answers(rest):
+            raise SystemExit(
+                f"serve: expected a server at TF_SERVING_ADDR. Received: no answer at {rest}. "
+                "Start it, or unset TF_SERVING_ADDR."
+            )
+    elif found.kind == "binary":
+        _run_or_stop([BINARY, "--version"], "expected it to run")
+    elif found.kind == "docker":
+        image = f"tensorflow/serving:{found.tag}"
+        here = ["docker", "image", "inspect", image]
+        if subprocess.run(here, capture_output=True, check=False).returncode != 0:
+            print(f"pulling {image}", flush=True)
+            _run_or_stop(["docker", "pull", image], "expected the image to be there to pull")
+
+
+def _run_or_stop(command, expected):
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        said = None if done.returncode == 0 else f"status {done.returncode}, {done.stderr[-500:]}"
+    except OSError as error:
+        said = str(error)
+    if said is not None:
+        raise SystemExit(
+            f"serve: {' '.join(command)}: {expected}. Received: {said.strip()}. "
+            "Mend it, take it off PATH, or name another server by TF_SERVING_ADDR."
+        )
 
 
 @contextlib.contextmanager
@@ -105,7 +144,8 @@ def serving(found, base_path, name, version=None, timeout=120):
         A `Serving`.
 
     Raises:
-        SystemExit: If the server ends, or the version is not up in time; with the server's log.
+        SystemExit: If the server ends, a later version is up instead, or the version is not up in
+            time; with the server's log.
     """
     if found.kind == "address":
         addresses = _addresses(os.environ["TF_SERVING_ADDR"])
@@ -137,16 +177,12 @@ def _command(found, base_path, name, rest, grpc, container):
     if found.kind == "binary":
         return [BINARY, *flags]
     if found.kind == "stand-in":
-        return [sys.executable, STAND_IN, *flags]
-    image = f"tensorflow/serving:{found.tag}"
-    here = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
-    if here.returncode != 0:
-        subprocess.run(["docker", "pull", image], check=True)  # shows its own progress
+        return [sys.executable, STAND_IN, *flags, f"--parent={os.getpid()}"]
     return [
         *["docker", "run", "--rm", "--name", container],
         *["--publish", f"127.0.0.1:{grpc}:8500", "--publish", f"127.0.0.1:{rest}:8501"],
         *["--mount", f"type=bind,source={base_path},target=/models/{name},readonly"],
-        *["--env", f"MODEL_NAME={name}", image],
+        *["--env", f"MODEL_NAME={name}", f"tensorflow/serving:{found.tag}"],
     ]
 
 
@@ -162,16 +198,23 @@ def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
     began = shown = time.monotonic()
     while True:
         status = _status(addresses.rest, name)
-        if any(v["state"] == "AVAILABLE" and version in (None, int(v["version"])) for v in status):
+        if any(v["state"] == "AVAILABLE" and version in (None, v["version"]) for v in status):
             return
         waited = time.monotonic() - began
-        ended = process is not None and process.poll() is not None
-        if ended or waited > timeout:
-            said = _tail(log) if log else f"status: {status or 'no answer'}"
+        why = None
+        if process is not None and process.poll() is not None:
+            why = "an end"
+        elif waited > timeout:
+            why = f"not within {waited:.0f} s"
+        elif version is not None and any(
+            v["state"] == "AVAILABLE" and v["version"] > version for v in status
+        ):
+            why = "a later version, which another export has made meanwhile. Run this one again"
+        if why:
             raise SystemExit(
                 f"serve: expected {name!r}, version {version or 'any'}, to be AVAILABLE at "
-                f"{addresses.rest}. Received: {'an end' if ended else f'not within {waited:.0f} s'}"
-                f". {said}"
+                f"{addresses.rest}. Received: {why}. Status: {status or 'no answer'}."
+                + (_tail(log) if log else "")
             )
         if time.monotonic() - shown > 5:
             shown = time.monotonic()
@@ -180,20 +223,32 @@ def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
 
 
 def _status(address, name):
-    """The versions that the server speaks of; empty where it doesn't answer."""
-    connection = http.client.HTTPConnection(address, timeout=5)
+    """The versions that the server speaks of; empty where it doesn't answer as it should."""
     try:
-        connection.request("GET", f"/v1/models/{name}")
-        return json.loads(connection.getresponse().read()).get("model_version_status", [])
-    except (OSError, http.client.HTTPException, ValueError):
+        versions = json.loads(_get(address, f"/v1/models/{name}"))["model_version_status"]
+        return [{"version": int(v["version"]), "state": str(v["state"])} for v in versions]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return []
-    finally:
-        connection.close()
+
+
+def _answers(address):
+    """Whether an HTTP server is there."""
+    try:
+        _get(address, "/v1/models")
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def _get(address, path):
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().read()
 
 
 def _tail(log):
     log.seek(0)
-    return f"Its log ends with:\n{log.read()[-2000:]}"
+    return f" Its log ends with:\n{log.read()[-2000:]}"
 
 
 def _stop(process):
@@ -257,6 +312,10 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
+    found = find_server(arguments.tag)
+    print(f"server: {found.description}", flush=True)
+    prepare(found)
+
     import tf_leaky
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -264,9 +323,7 @@ def main():
     images, _ = client.load_images()
     expected = model.predict(images, verbose=0)
     version = tf_leaky.export_saved_model(model, arguments.folder / "digits", warmup=images[:8])
-    print(f"export: {version}")
-    found = find_server(arguments.tag)
-    print(f"server: {found.description}", flush=True)
+    print(f"export: {version}", flush=True)
     try:
         with serving(found, version.parent, "digits", int(version.name)) as addresses:
             check(client.RestClient, addresses.rest, images, expected, arguments)
