@@ -10,6 +10,7 @@ from tf_leaky.checks import check_one_tensor
 from tf_leaky.layer import LeakyReLU
 
 FORMS = ("maximum", "where", "relu")
+PRELU_RANK = 4  # the most dimensions that LiteRT's PRELU takes
 
 
 @tf.keras.utils.register_keras_serializable("tf_leaky")
@@ -20,7 +21,8 @@ class FrozenLeakyReLU(LeakyReLU):
         alpha: The slopes (dimensionless), as in `LeakyReLU`.
         axis: The axes with slopes of their own, as in `LeakyReLU`.
         form: "maximum" for maximum(alpha * x, x), exact for slopes in [0, 1]; "where" for
-            where(x > 0, x, alpha * x); "relu" for relu(x) + (-alpha) * relu(-x).
+            where(x > 0, x, alpha * x); "relu" for relu(x) + (-alpha) * relu(-x), which LiteRT
+            fuses to PRELU in up to four dimensions.
         **kwargs: As in `LeakyReLU`.
     """
 
@@ -43,6 +45,8 @@ class FrozenLeakyReLU(LeakyReLU):
             return tf.maximum(alpha * x, x)  # in this order the gradient at 0 is alpha
         if self.form == "where":
             return tf.where(x > 0, x, alpha * x)
+        # The converter of LiteRT looks for slopes with all axes but that of the batch.
+        alpha = tf.reshape(alpha, [1] * (x.shape.rank - 1 - alpha.shape.rank) + alpha.shape)
         return tf.nn.relu(x) + (-alpha) * tf.nn.relu(-x)
 
     def get_config(self) -> dict[str, Any]:

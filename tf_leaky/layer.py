@@ -220,11 +220,20 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LeakyReLU:
-        """Returns the layer of a config that `get_config` returned."""
+        """Returns the layer of a config that `get_config` returned, here or in a Keras LeakyReLU.
+
+        Keras 3 spells alpha `negative_slope`; Keras 2.0 wrote it as
+        `{"type": "ndarray", "value": alpha}`.
+        """
         config = dict(config)
         axes = config.pop("axes", None)
         if axes is not None:
             config["axis"] = axes
+        if "negative_slope" in config:
+            config["alpha"] = config.pop("negative_slope")
+        alpha = config.get("alpha")
+        if isinstance(alpha, dict) and "value" in alpha:
+            config["alpha"] = alpha["value"]
         return cls(**config)
 
 

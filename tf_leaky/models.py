@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import checked_axis, constant_slopes
 from tf_leaky.cloning import clone
-from tf_leaky.frozen import FrozenLeakyReLU
+from tf_leaky.frozen import PRELU_RANK, FrozenLeakyReLU
 from tf_leaky.keras_compat import check_built_model, is_graph, keras_leaky_relu
 from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
@@ -126,7 +126,8 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         model: A built Sequential or functional model of `tf.keras`. It is not touched.
         target: "serving" for the fastest exact graph: maximum(alpha * x, x) where all slopes are
             in [0, 1], else where(x > 0, x, alpha * x). "litert" for relu(x) + (-alpha) * relu(-x),
-            which LiteRT's converter fuses to PRELU.
+            which LiteRT's converter fuses to PRELU, on inputs of up to four dimensions: LiteRT
+            has no PRELU for more, which take the form for serving.
 
     Returns:
         A new model of the same kind, which saves, loads and exports as any other.
@@ -158,12 +159,9 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         if found.axis is None:
             return LeakyReLU(float(slopes), **_identity(found))
         form = "maximum" if ((slopes >= 0) & (slopes <= 1)).all() else "where"
-        return FrozenLeakyReLU(
-            float(slopes.mean()),
-            axis=found.axis,
-            form=form if target == "serving" else "relu",
-            **_identity(found),
-        )
+        if target == "litert" and found.input_spec.ndim <= PRELU_RANK:
+            form = "relu"
+        return FrozenLeakyReLU(float(slopes.mean()), axis=found.axis, form=form, **_identity(found))
 
     return clone(model, rule, subject="freeze")
 

@@ -1,0 +1,191 @@
+"""Files of older Kerases, written here with h5py in the format of their day."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_leaky import LeakyReLU, convert
+
+KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
+OURS = {"LeakyReLU": LeakyReLU}
+KERNEL = np.float32([[1, -2, 3, -4], [0.5, 1, -1, 2], [-1, -1, 1, 1]])
+BIAS = np.float32([0.1, -0.2, 0.3, -0.4])
+X = np.float32([[1, 2, 3], [-1, -2, -3]])
+UNIFORM = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None}
+
+
+def dense(**config):
+    return {
+        "class_name": "Dense",
+        "config": {
+            "name": "dense_1",
+            "trainable": True,
+            **config,
+            "units": 4,
+            "activation": "linear",
+            "use_bias": True,
+            "kernel_initializer": {"class_name": "VarianceScaling", "config": UNIFORM},
+            "bias_initializer": {"class_name": "Zeros", "config": {}},
+            "kernel_regularizer": None,
+            "bias_regularizer": None,
+            "activity_regularizer": None,
+            "kernel_constraint": None,
+            "bias_constraint": None,
+        },
+    }
+
+
+def leaky(alpha, **config):
+    name = {"name": "leaky_re_lu_1", "trainable": True}
+    return {"class_name": "LeakyReLU", "config": {**name, **config, "alpha": alpha}}
+
+
+PRELU = {
+    "class_name": "PReLU",
+    "config": {
+        "name": "p_re_lu_1",
+        "trainable": True,
+        "alpha_initializer": {"class_name": "Zeros", "config": {}},
+        "alpha_regularizer": None,
+        "alpha_constraint": None,
+        "shared_axes": None,
+    },
+}
+
+
+def keras_2_0(activation):
+    """Keras 2.0: a Sequential is a list, whose first layer knows the input."""
+    first = dense(batch_input_shape=[None, 3], dtype="float32")
+    return {"class_name": "Sequential", "config": [first, activation]}
+
+
+def keras_2_4(activation):
+    """Keras 2.4: an InputLayer, dtypes, a name."""
+    config = {"batch_input_shape": [None, 3], "dtype": "float32", "sparse": False, "ragged": False}
+    first = {"class_name": "InputLayer", "config": {**config, "name": "dense_1_input"}}
+    parts = [first, dense(dtype="float32"), activation]
+    return {"class_name": "Sequential", "config": {"name": "sequential", "layers": parts}}
+
+
+def functional(activation):
+    """Keras 2.2: `Model`, and the nodes of each layer."""
+    config = {"batch_input_shape": [None, 3], "dtype": "float32", "sparse": False}
+    first = {"class_name": "InputLayer", "config": {**config, "name": "input_1"}}
+    parts, before = [], None
+    for part in (first, dense(), activation):
+        name = part["config"]["name"]
+        nodes = [] if before is None else [[[before, 0, 0, {}]]]
+        parts.append({**part, "name": name, "inbound_nodes": nodes})
+        before = name
+    ends = {"input_layers": [["input_1", 0, 0]], "output_layers": [[before, 0, 0]]}
+    return {"class_name": "Model", "config": {"name": "model_1", "layers": parts, **ends}}
+
+
+def write(path, config, version, slopes=None):
+    activation = config["config"]
+    activation = activation if isinstance(activation, list) else activation["layers"]
+    names = [part["config"]["name"] for part in activation]
+    weights = {"dense_1": {"kernel": KERNEL, "bias": BIAS}}
+    if slopes is not None:
+        weights[names[-1]] = {"alpha": slopes}
+    with h5py.File(path, "w") as file:
+        stamps = {"keras_version": version.encode(), "backend": b"tensorflow"}
+        file.attrs.update({**stamps, "model_config": json.dumps(config).encode()})
+        groups = file.create_group("model_weights")
+        groups.attrs.update({**stamps, "layer_names": [name.encode() for name in names]})
+        for name in names:
+            group = groups.create_group(name)
+            held = weights.get(name, {})
+            group.attrs["weight_names"] = [f"{name}/{each}:0".encode() for each in held]
+            for each, values in held.items():
+                group.create_dataset(f"{name}/{each}:0", data=values)
+    return path
+
+
+def expected(slope):
+    y = X @ KERNEL + BIAS
+    return np.where(y > 0, y, slope * y)
+
+
+def check(model, slope):
+    (ours,) = [layer for layer in model.layers if isinstance(layer, LeakyReLU)]
+    np.testing.assert_allclose(ours.alpha, slope, rtol=1e-6)
+    np.testing.assert_allclose(model.predict(X, verbose=0), expected(slope), rtol=1e-5)
+
+
+# Keras 3 says that it would rather read `negative_slope`.
+pytestmark = pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated:UserWarning")
+
+FORMATS = {"2.4.0": keras_2_4, "2.2.4": functional}
+
+
+@pytest.mark.parametrize("version", FORMATS)
+def test_old_leaky_relu_is_loaded_and_converted(version, tmp_path):
+    path = write(tmp_path / "old.h5", FORMATS[version](leaky(0.3)), version)
+    check(convert(tf.keras.models.load_model(path, compile=False)), 0.3)
+
+
+@pytest.mark.parametrize("version", FORMATS)
+def test_old_prelu_is_loaded_and_converted(version, tmp_path):
+    slopes = np.float32([0.1, 0.2, 0.3, 0.4])
+    path = write(tmp_path / "old.h5", FORMATS[version](PRELU), version, slopes)
+    check(convert(tf.keras.models.load_model(path, compile=False)), slopes)
+
+
+NDARRAY = {"type": "ndarray", "value": 0.30000001192092896}
+
+
+# Keras 3 reads no Sequential that is a list, whatever is in it.
+READABLE = [functional] if KERAS_3 else [functional, keras_2_0]
+
+
+@pytest.mark.parametrize("make", [*READABLE, keras_2_4])
+def test_keras_2_0_arrays_are_read_as_ours(make, tmp_path):
+    path = write(tmp_path / "old.h5", make(leaky(NDARRAY)), "2.0.8")
+    check(tf.keras.models.load_model(path, custom_objects=OURS, compile=False), 0.3)
+
+
+@pytest.mark.parametrize("make", READABLE)
+def test_keras_2_0_json_is_read_as_ours(make):
+    text = json.dumps(make(leaky(NDARRAY)))
+    # Keras 3 knows no class of that name in JSON unless it is told.
+    named = {**OURS, "Model": tf.keras.Model}
+    model = tf.keras.models.model_from_json(text, custom_objects=named)
+    model.set_weights([KERNEL, BIAS])
+    check(model, 0.3)
+
+
+def test_keras_refuses_keras_2_0_arrays(tmp_path):
+    """Why `custom_objects` is the documented way for them. If it loads, `convert` is enough."""
+    path = write(tmp_path / "old.h5", functional(leaky(NDARRAY)), "2.0.8")
+    with pytest.raises((TypeError, ValueError)):
+        tf.keras.models.load_model(path, compile=False).predict(X, verbose=0)
+
+
+@pytest.mark.skipif(not KERAS_3, reason="a limit of Keras 3")
+def test_keras_3_reads_no_sequential_of_keras_2_0(tmp_path):
+    """Why READABLE lacks it. If it loads, the README can say so."""
+    path = write(tmp_path / "old.h5", keras_2_0(leaky(NDARRAY)), "2.0.8")
+    with pytest.raises(TypeError):
+        tf.keras.models.load_model(path, custom_objects=OURS, compile=False)
+
+
+def test_negative_slope_of_keras_3_is_read():
+    config = {"name": "leaky_re_lu", "trainable": True, "dtype": "float32", "negative_slope": 0.3}
+    layer = LeakyReLU.from_config(config)
+    assert layer.alpha == 0.3
+    assert "negative_slope" not in layer.get_config()
+    assert config["negative_slope"] == 0.3  # the given config is left alone
+
+
+def test_file_of_this_keras_is_loaded_and_converted(tmp_path):
+    spelled = "negative_slope" if KERAS_3 else "alpha"
+    stock = tf.keras.layers.LeakyReLU(**{spelled: 0.3})
+    dense = tf.keras.layers.Dense(4)
+    model = tf.keras.Sequential([tf.keras.Input((3,)), dense, stock])
+    dense.set_weights([KERNEL, BIAS])
+    model.save(tmp_path / "model.keras")
+    check(convert(tf.keras.models.load_model(tmp_path / "model.keras")), 0.3)

@@ -1,0 +1,142 @@
+"""LiteRT and ONNX: which operations a frozen model becomes there, and what they compute."""
+
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_leaky import LeakyReLU, freeze
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # those of their imports
+    import onnx
+    import onnxruntime
+    import tf2onnx
+    from ai_edge_litert.interpreter import Interpreter
+
+layers = tf.keras.layers
+KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
+
+# What these three warn of is theirs to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CASES = {
+    "one slope": ((8, 8, 2), lambda: layers.Conv2D(4, 3), None),
+    "one slope, dense": ((5,), lambda: layers.Dense(4), None),
+    "per channel": ((8, 8, 2), lambda: layers.Conv2D(4, 3), -1),
+    "per channel, dense": ((5,), lambda: layers.Dense(4), -1),
+    "per channel, sequence": ((7, 3), lambda: layers.Conv1D(4, 3), -1),
+    "per row": ((8, 8, 2), lambda: layers.Conv2D(4, 3), 1),
+    "per element": ((8, 8, 2), lambda: layers.Conv2D(4, 3), (1, 2, 3)),
+}
+
+
+def trained(shape, make, axis, low=0.05):
+    """A model as after training: slopes that no initial value is, some above 1."""
+    tf.keras.utils.set_random_seed(4)
+    activation = LeakyReLU(0.25, trainable_alpha=True, axis=axis, alpha_constraint=None)
+    model = tf.keras.Sequential(
+        [tf.keras.Input(shape, name="x"), make(), activation, layers.Flatten(), layers.Dense(3)]
+    )
+    rng = np.random.default_rng(5)
+    activation.alpha.assign(rng.uniform(low, 1.5, activation.alpha.shape))
+    return model, rng.normal(size=(6, *shape)).astype("float32")
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    model, x = trained(*CASES[request.param])
+    return model, x, CASES[request.param][2] is None
+
+
+def litert(model, examples=None):
+    """The bytes of the model for LiteRT, in int8 where examples are given."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if examples is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([row[np.newaxis]] for row in examples)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+def run_litert(content, x):
+    """The names of the operations, and the answer; integers are scaled on the way in and out."""
+    interpreter = Interpreter(model_content=content)
+    names = {each["op_name"] for each in interpreter._get_ops_details()}
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], x.shape)
+    interpreter.allocate_tensors()
+    if given["dtype"] == np.int8:
+        scale, zero = given["quantization"]
+        x = np.clip(np.round(x / scale + zero), -128, 127).astype("int8")
+    interpreter.set_tensor(given["index"], x)
+    interpreter.invoke()
+    y = interpreter.get_tensor(made["index"])
+    if made["dtype"] == np.int8:
+        scale, zero = made["quantization"]
+        y = (y.astype("float32") - zero) * scale
+    return names, y
+
+
+LOOSE = {"MUL", "NEG", "RELU", "MAXIMUM", "SELECT", "SELECT_V2", "ADD", "GREATER", "DEQUANTIZE"}
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_litert_has_one_fused_operation(int8, case):
+    model, x, one_slope = case
+    content = litert(freeze(model, target="litert"), x if int8 else None)
+    names, y = run_litert(content, x)
+    assert ("LEAKY_RELU" if one_slope else "PRELU") in names
+    assert not names & LOOSE
+    expected = model.predict(x, verbose=0)
+    error = np.abs(y - expected).max() / np.abs(expected).max()
+    assert error <= (0.06 if int8 else 1e-5)
+
+
+def test_litert_has_no_prelu_of_five_dimensions():
+    """Why freeze takes another form there. If it converts, PRELU_RANK can be larger."""
+    model, x = trained((5, 5, 5, 2), lambda: layers.Conv3D(4, 3), -1)
+    frozen = freeze(model, target="litert")
+    names, y = run_litert(litert(frozen), x)
+    assert "PRELU" not in names
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
+    frozen.layers[1].form = "relu"
+    # its name isn't exported
+    with pytest.raises(Exception, match="within the rank 4"):
+        litert(frozen)
+
+
+def run_onnx(model, x):
+    """The names of the operations of an onnx model, and what onnxruntime answers."""
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (given,) = session.get_inputs()
+    (y,) = session.run(None, {given.name: x})
+    return {node.op_type for node in model.graph.node}, y
+
+
+LOOSE_IN_ONNX = {"Mul", "Neg", "Relu", "Max", "Where", "Add", "Greater"}
+
+
+def test_onnx_of_a_litert_file_has_one_operation(case, tmp_path):
+    model, x, one_slope = case
+    (tmp_path / "model.tflite").write_bytes(litert(freeze(model, target="litert")))
+    made, _ = tf2onnx.convert.from_tflite(str(tmp_path / "model.tflite"), opset=17)
+    names, y = run_onnx(made, x)
+    assert ("LeakyRelu" if one_slope else "PRelu") in names
+    assert not names & LOOSE_IN_ONNX
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not KERAS_3, reason="tf_keras has no model.export of ONNX")
+@pytest.mark.parametrize("case", ["one slope", "one slope, dense"], indirect=True)
+def test_onnx_of_keras_has_leaky_relu(case, tmp_path):
+    model, x, _ = case
+    frozen = freeze(model)
+    frozen(x[:1])
+    frozen.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    names, y = run_onnx(onnx.load(tmp_path / "model.onnx"), x)
+    assert "LeakyRelu" in names
+    assert not names & LOOSE_IN_ONNX
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
