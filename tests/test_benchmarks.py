@@ -18,6 +18,7 @@ from benchmarks import (
     nets,
     op,
     peers,
+    serving,
     tables,
     timing,
     training,
@@ -121,6 +122,14 @@ def test_training_is_timed_from_equal_losses():
     assert "per channel / Keras PReLU" in training.report(results)
     with pytest.raises(AssertionError):
         training.check({"ours": 1.0, "theirs": 1.1})
+
+
+def test_requests_are_timed_from_equal_answers():
+    results = serving.measure(rounds=1, progress=NoProgress(), layers=1, side=4, count=2)
+    assert set(results["seconds"]) == set(serving.RIVALS)
+    assert "one slope, frozen / Keras PReLU" in serving.report(results)
+    with pytest.raises(AssertionError):
+        serving.check({"ours": np.ones(2), "theirs": np.ones(2) * 1.1})
 
 
 def test_largest_batch_is_found_by_halves():
