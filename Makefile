@@ -5,7 +5,7 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch bench test test-slow goldens lint format wheel clean
+.PHONY: demo serve batch convert bench test test-slow goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -15,6 +15,9 @@ serve: .venv/ready-examples  ## Export, serve, ask over REST and gRPC, compare, 
 
 batch: .venv/ready-batch  ## Score 200 000 digits with Ray Data, by the export of `make demo`
 	$(BIN)/python examples/batch_inference.py
+
+convert: .venv/ready-export  ## Convert a model of keras.applications, write all formats, read all back
+	$(BIN)/python examples/convert.py
 
 test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 	$(PYTEST) --cov --cov-report= --cov-fail-under=0

@@ -55,6 +55,34 @@ def test_plot_activations_draws_again(demo):
     assert (folder / "activations.png").read_bytes().startswith(b"\x89PNG")
 
 
+def run_convert(folder, *arguments):
+    command = [sys.executable, EXAMPLES / "convert.py", "--folder", folder, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written and read back") == 5
+    made = done.stdout.split("\nmade in ")[1].splitlines()[1:]
+    assert len(made) == 7
+    assert all(Path(line.split()[-1]).exists() for line in made)
+    return done.stdout
+
+
+def test_convert_writes_all_formats_and_reads_them_back(tmp_path):
+    printed = run_convert(tmp_path, "--model", "unet", "--size", "32")
+    assert "unet: 7 ReLUs are LeakyReLUs now" in printed
+
+
+@pytest.mark.slow
+def test_convert_takes_a_model_of_keras_applications(tmp_path):
+    assert "MobileNetV3Small: 14 ReLUs" in run_convert(tmp_path)
+
+
+def test_convert_knows_its_models(tmp_path):
+    command = [sys.executable, EXAMPLES / "convert.py", "--model", "Nope", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "expected --model to be unet or one of" in done.stderr
+
+
 def test_plot_activations_says_what_it_needs(tmp_path):
     command = [sys.executable, EXAMPLES / "plot_activations.py", "--folder", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -67,8 +67,10 @@ class _Copy:
 
     def _config(self, config: Any, parts: dict[str, Any], host: Any) -> Any:
         """The config of a layer, with the activations in it replaced."""
-        if isinstance(config, list | tuple):
-            return type(config)(self._config(each, parts, host) for each in config)
+        if isinstance(config, list):
+            return [self._config(each, parts, host) for each in config]
+        if isinstance(config, tuple):
+            return tuple(self._config(each, parts, host) for each in config)
         if not isinstance(config, dict):
             return config
         if isinstance(config.get("class_name"), str) and isinstance(config.get("config"), dict):

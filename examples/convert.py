@@ -1,0 +1,243 @@
+"""Converts a model of ReLUs to slopes per channel, and takes it to every format and back.
+
+    python examples/convert.py [--model MobileNetV3Small] [--size 96] [--folder saved_models]
+
+The model is one of keras.applications, with its ImageNet weights where they can be had and random
+ones elsewhere, or `unet`, a small U-Net. Its ReLUs become LeakyReLUs with a trained slope for each
+channel, which are then made constant and written for other runtimes. Each file is read back in the
+runtime that it is for, and its answers are compared. It needs `pip install ".[export]"`.
+"""
+
+import argparse
+import contextlib
+import io
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import tf_leaky
+
+warnings.filterwarnings("ignore")  # those of the converters are theirs to mend
+SAVED_MODELS = Path(__file__).parents[1] / "saved_models"
+BATCH = 32
+
+# A process that loads a Keras file, predicts, and trains for three steps. Its package is imported
+# only where the file needs it.
+TRAIN = """
+import importlib, re, sys, numpy
+path, given, answered, package = sys.argv[1:]
+import tensorflow as tf
+if package:
+    importlib.import_module(package)
+def peak():
+    with open("/proc/self/status") as status:
+        return int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read()).group(1)) / 1024
+model = tf.keras.models.load_model(path, compile=False)
+x = numpy.load(given)
+y = model.predict(x, verbose=0)
+numpy.save(answered, y)
+model.compile("sgd", "mse")
+before = peak() if sys.platform == "linux" else None
+for _ in range(3):
+    model.train_on_batch(x, y)
+print("MiB", peak() - before if sys.platform == "linux" else "nan")
+"""
+
+
+def unet(size):
+    """A small U-Net with `activation="relu"` in its convolutions."""
+    layers = tf.keras.layers
+    x = inputs = tf.keras.Input((size, size, 3))
+    skips = []
+    for channels in (16, 32):
+        x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(64, 3, padding="same", activation="relu")(x)
+    for channels, skip in zip((32, 16), reversed(skips), strict=True):
+        x = layers.Conv2DTranspose(channels, 2, strides=2, padding="same", activation="relu")(x)
+        x = layers.Conv2D(channels, 3, padding="same")(layers.concatenate([x, skip]))
+        x = layers.ReLU()(x)
+    return tf.keras.Model(inputs, layers.Conv2D(1, 1, activation="sigmoid")(x))
+
+
+def load(name, x):
+    """The model for images x, without the last layer where it is one of keras.applications."""
+    size = x.shape[1]
+    if name == "unet":
+        return unet(size)
+    make = getattr(tf.keras.applications, name)
+    shape = {"include_top": False, "pooling": "avg", "input_shape": (size, size, 3)}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return make(weights="imagenet", **shape)
+    except Exception:  # Keras raises a plain one where it can't download
+        print("the ImageNet weights can't be had: random ones")
+        return normalised(make(weights=None, **shape), x)
+
+
+def normalised(model, x):
+    """The model, its BatchNormalization with the statistics of x; else random layers fade x out."""
+    within = model._flatten_layers(include_self=False, recursive=True)
+    layers = [each for each in within if isinstance(each, tf.keras.layers.BatchNormalization)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    model(x, training=True)
+    for layer, momentum in zip(layers, before, strict=True):
+        layer.momentum = momentum
+    return model
+
+
+def train_in_fresh_process(path, x, package=""):
+    """What a saved model predicts, and the MiB that training takes, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, answered = Path(folder) / "x.npy", Path(folder) / "y.npy"
+        np.save(given, x)
+        command = [sys.executable, "-c", TRAIN, path, given, answered, package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{done.stderr}\n{path} could not be trained, see above")
+        return np.load(answered), float(re.search(r"MiB (\S+)", done.stdout).group(1))
+
+
+def to_litert(model, examples=None):
+    """The bytes of a frozen model for LiteRT, in int8 within where examples are given."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if examples is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras lists all variables
+        return converter.convert()
+
+
+def run_litert(path, x):
+    """What LiteRT answers to a file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(made["index"])
+
+
+def to_onnx(litert, path):
+    """Writes a file of LiteRT as ONNX."""
+    command = [sys.executable, "-m", "tf2onnx.convert", "--tflite", litert, "--output", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stderr}\n{litert} could not be converted, see above")
+
+
+def run_onnx(path, x):
+    """What onnxruntime answers to a file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def run_export(version, x):
+    """What TensorFlow's C API, the loader of TensorFlow Serving, answers to an export."""
+    from tf_leaky.native import SavedModel
+
+    with contextlib.closing(SavedModel(version)) as loaded:
+        (name,) = loaded.inputs
+        (answer,) = loaded.run({name: x}).values()
+    return answer
+
+
+def activations(model):
+    """How many LeakyReLUs there are in a model, within other layers too."""
+    within = model._flatten_layers(include_self=False, recursive=True)
+    return sum(isinstance(layer, tf_leaky.LeakyReLU) for layer in within)
+
+
+def size_of(path):
+    """Megabytes of a file or folder."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.stat().st_size for each in files) / 1e6
+
+
+def main():
+    """Converts, trains each, writes all formats, reads all back; ends with a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--model", default="MobileNetV3Small", help="of keras.applications, or unet"
+    )
+    parser.add_argument("--size", type=int, default=96, help="of its images, in pixels")
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to write")
+    arguments = parser.parse_args()
+    known = [name for name in dir(tf.keras.applications) if name[0].isupper()]
+    if arguments.model not in ("unet", *known):
+        parser.error(f"expected --model to be unet or one of {', '.join(known)}")
+    began = time.monotonic()
+    folder = arguments.folder / "converted"
+    folder.mkdir(parents=True, exist_ok=True)
+    tf.keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(BATCH, arguments.size, arguments.size, 3))
+    x = x.astype("float32")
+
+    relu = load(arguments.model, x)
+    ours = tf_leaky.convert(relu, alpha=0.1, trainable_alpha=True, axis=-1)
+    print(f"{arguments.model}: {activations(ours)} ReLUs are LeakyReLUs now, a slope per channel")
+    expected = ours.predict(x, verbose=0)
+    change = np.abs(expected - relu.predict(x, verbose=0)).max()
+    print(f"its outputs changed by {change:.2g} at most, and have {np.abs(expected).max():.2g}")
+
+    rows = []
+
+    def row(what, path, answer):
+        rows.append((what, path, size_of(path), np.abs(answer - expected).max()))
+        print(f"{what}: written and read back", flush=True)
+
+    print(f"\npeak memory of training on {BATCH} images, each in a process of its own:")
+    files = {"ReLU": relu, "LeakyReLU per channel": ours, "Keras PReLU": tf_leaky.to_keras(ours)}
+    for what, model in files.items():
+        path = folder / f"{what.lower().replace(' ', '_')}.keras"
+        model.save(path)
+        package = "tf_leaky" if model is ours else ""
+        answer, mebibytes = train_in_fresh_process(path, x, package)
+        print(f"  {what:22} {mebibytes:6.0f} MiB", flush=True)
+        if model is not relu:
+            rows.append((f"{what}, Keras", path, size_of(path), np.abs(answer - expected).max()))
+
+    frozen = tf_leaky.freeze(ours)
+    version = tf_leaky.export_saved_model(frozen, folder / "served")
+    row("TensorFlow Serving", version, run_export(version, x))
+    lite = tf_leaky.freeze(ours, target="litert")
+    for what, name, examples in (
+        ("LiteRT", "model.tflite", None),
+        ("LiteRT, int8", "int8.tflite", x[:8]),
+    ):
+        (folder / name).write_bytes(to_litert(lite, examples))
+        row(what, folder / name, run_litert(folder / name, x))
+    to_onnx(folder / "model.tflite", folder / "model.onnx")
+    row("ONNX", folder / "model.onnx", run_onnx(folder / "model.onnx", x))
+    ours.save_weights(folder / "model.weights.h5")
+    again = tf_leaky.convert(relu, alpha=0.2, trainable_alpha=True, axis=-1)
+    again.load_weights(folder / "model.weights.h5")
+    row("weights alone, HDF5", folder / "model.weights.h5", again.predict(x, verbose=0))
+
+    largest = np.abs(expected).max()
+    print(
+        f"\nmade in {time.monotonic() - began:.0f} seconds; differences as parts of {largest:.2g}:"
+    )
+    for what, path, megabytes, difference in rows:
+        print(f"  {what:28} {megabytes:7.1f} MB  {difference / largest:8.1e}  {path}")
+        if not difference <= (0.5 if "int8" in what else 1e-4) * largest:
+            raise SystemExit(f"{path}: expected the outputs of the converted model")
+
+
+if __name__ == "__main__":
+    main()
