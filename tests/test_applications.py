@@ -24,6 +24,8 @@ SLOW = {
     "ResNet50": 32,
     "Xception": 71,
 }
+if hasattr(applications, "RegNetX002"):  # of tf_keras
+    SLOW |= {"RegNetX002": 32, "RegNetY002": 32, "ResNetRS50": 32}
 CASES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
@@ -80,7 +82,7 @@ def test_there_and_back(name):
 def test_every_family_is_here():
     families = {"ConvNeXt", "DenseNet", "EfficientNetB", "EfficientNetV2", "InceptionResNetV2"}
     families |= {"InceptionV3", "MobileNetV3", "MobileNetV2", "MobileNet", "NASNet", "ResNet"}
-    families |= {"VGG", "Xception"}
+    families |= {"RegNetX", "RegNetY", "ResNetRS", "VGG", "Xception"}
     named = [name for name in dir(applications) if name[0].isupper()]
     for name in named:
         (family, *_) = sorted((f for f in families if name.startswith(f)), key=len, reverse=True)

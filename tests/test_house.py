@@ -34,8 +34,10 @@ ROOMS = {
     "warmup": {"tensorflow", "numpy", "tensorflow_serving", "native"},
     "verify": {"tensorflow", "numpy", "native", "keras_compat"},
     "export": {"tensorflow", "keras_compat", "verify", "versions", "warmup"},
-    "plot": {"tensorflow", "numpy", "matplotlib", "checks", "ops"},
-    "__init__": {"layer", "ops", "export", "models", "plot"},
+    "probe": {"tensorflow", "numpy", "keras_compat", "layer"},
+    "plot": {"tensorflow", "numpy", "matplotlib", "checks", "ops", "layer", "probe"},
+    "monitor": {"tensorflow", "numpy", "probe", "plot"},
+    "__init__": {"layer", "ops", "export", "models", "monitor", "plot"},
 }
 
 
@@ -64,12 +66,14 @@ def test_room_imports_only_what_stands_below_it(room):
 
 def test_public_names():
     assert sorted(tf_leaky.__all__) == [
+        "ActivationMonitor",
         "DEFAULT_ALPHA",
         "LeakyReLU",
         "convert",
         "export_saved_model",
         "freeze",
         "leaky_relu",
+        "plot_activations",
         "plot_leaky_relu",
         "to_keras",
     ]

@@ -37,7 +37,7 @@ def test_linked_files_are_there():
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("name", ["ops", "layer", "models", "export", "plot", "native"])
+@pytest.mark.parametrize("name", ["ops", "layer", "models", "export", "plot", "monitor", "native"])
 def test_docstring_examples(name):
     mpl.use("Agg")
     module = importlib.import_module(f"tf_leaky.{name}")

@@ -503,7 +503,9 @@ def test_binary_on_path_is_given_flags_that_it_knows_and_is_stopped(path, capsys
 def test_docker_is_called_for_the_image_and_stopped(path, capsys):
     """The docker here is a script that runs the stand-in: it holds the calls, and no container."""
     program(path / "docker", DOCKER_CODE)
-    with serve.serving(serve.find_server("1.2"), TOY, "toy", version=1) as addresses:
+    found = serve.find_server("1.2")
+    serve.prepare(found)
+    with serve.serving(found, TOY, "toy", version=1) as addresses:
         pid = started_process(capsys.readouterr().out)
         predict_by_both(addresses)
     assert not is_there(pid)

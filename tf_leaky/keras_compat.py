@@ -146,6 +146,12 @@ def traced(model: Any, inputs: Any) -> Any:
     return archive
 
 
+def call_traced(function: Any) -> Any:
+    """A tf.function of what calls a model on batches of any size."""
+    autograph = _package(tf.keras.Model) == "tf_keras"  # see `traced`
+    return tf.function(function, reduce_retracing=True, autograph=autograph)
+
+
 def write(archive: Any, path: Any) -> None:
     """Writes what `traced` returned as the SavedModel `path`.
 

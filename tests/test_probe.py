@@ -1,0 +1,387 @@
+"""What `plot_activations` and `ActivationMonitor` read, held against NumPy."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_leaky.probe
+from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
+from tf_leaky.probe import Probe
+
+layers = tf.keras.layers
+
+
+def with_dead_units(activation, *, inside=False):
+    """Units 0 and 1 see nothing above 0, unit 2 nothing below, unit 3 both."""
+    kwargs = {"activation": activation} if inside else {}
+    dense = layers.Dense(4, name="dense", **kwargs)
+    rest = [] if inside else [activation]
+    model = tf.keras.Sequential([tf.keras.Input((2,)), dense, *rest, layers.Dense(1, name="head")])
+    dense.set_weights([np.float32([[0, 0, 0, 1], [0, 0, 0, 0]]), np.float32([-1, -2, 3, 0])])
+    return model
+
+
+X = np.random.default_rng(0).normal(size=(101, 2)).astype("float32")
+BEFORE = X @ np.float32([[0, 0, 0, 1], [0, 0, 0, 0]]) + np.float32([-1, -2, 3, 0])
+
+
+def look(model, data=X, layers=None):
+    return Probe(model, layers, subject="test").look(data)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_dead_units_of_relu_are_found(inside):
+    relu = "relu" if inside else layers.ReLU(name="relu")
+    (seen,) = look(with_dead_units(relu, inside=inside)).values()
+    assert seen.dead.tolist() == seen.always_negative.tolist() == [True, True, False, False]
+    assert seen.share_negative == pytest.approx((BEFORE < 0).mean())
+    assert seen.before.counts.sum() == seen.after.counts.sum() == BEFORE.size
+    np.testing.assert_array_equal(seen.before.counts, np.histogram(BEFORE, seen.before.edges)[0])
+    after = np.maximum(BEFORE, 0)
+    np.testing.assert_array_equal(seen.after.counts, np.histogram(after, seen.after.edges)[0])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_unit_of_leaky_relu_is_dead(inside):
+    (seen,) = look(with_dead_units(LeakyReLU(0.1), inside=inside)).values()
+    assert not seen.dead.any()
+    assert seen.always_negative.tolist() == [True, True, False, False]
+    assert seen.slopes.tolist() == pytest.approx([0.1])
+
+
+def test_reading_leaves_the_model_as_it_was():
+    model = with_dead_units("relu", inside=True)
+    relu, before = model.layers[0].activation, model.predict(X, verbose=0)
+    other = with_dead_units(layers.PReLU())
+    weights = [id(weight) for weight in other.weights]
+    look(model)
+    look(other)
+    assert model.layers[0].activation is relu
+    assert "call" not in vars(other.layers[1])
+    assert [id(weight) for weight in other.weights] == weights
+    np.testing.assert_array_equal(model.predict(X, verbose=0), before)
+
+
+def images_model():
+    x = tf.keras.Input((6, 6, 1), name="image")
+    y = layers.Conv2D(3, 3, activation="relu", name="conv")(x)
+    shared = LeakyReLU(0.25, trainable_alpha=True, axis=-1, name="shared")
+    y = shared(layers.Conv2D(3, 1)(shared(y)))
+    y = layers.Dense(2, activation="softmax", name="probability")(layers.Flatten()(y))
+    return tf.keras.Model(x, y)
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.block = images_model()
+        self.dense = layers.Dense(3, activation="tanh", name="tanh")
+
+    def call(self, x):
+        return self.dense(self.block(x))
+
+
+def test_activations_are_found_wherever_they_are():
+    images = np.random.default_rng(1).normal(size=(5, 6, 6, 1)).astype("float32")
+    assert list(look(images_model(), images)) == ["conv", "shared", "shared (call 2)"]
+    model = Subclassed()
+    model(images)
+    assert set(look(model, images)) == {"conv", "shared", "shared (call 2)", "tanh"}
+    stock = tf.keras.Sequential(
+        [
+            tf.keras.Input((4, 2)),
+            layers.TimeDistributed(layers.Dense(3, activation="relu", name="inner")),
+            layers.LSTM(3, name="loop"),
+            layers.Dense(2, name="linear"),
+            layers.Activation("elu", name="elu"),
+        ]
+    )
+    data = np.zeros((3, 4, 2), "float32")
+    assert "elu" in look(stock, data)
+    assert "loop" not in look(stock, data)
+
+
+def test_named_layers_are_read_only():
+    model, images = images_model(), np.zeros((2, 6, 6, 1), "float32")
+    assert list(look(model, images, "conv")) == ["conv"]
+    assert list(look(model, images, ["conv"])) == ["conv"]
+    assert "shared" in look(model, images, model.get_layer("shared"))
+    with pytest.raises(ValueError, match=r"layers that are activations, which keep the shape"):
+        look(model, images, [model.layers[-1]])
+    with pytest.raises(ValueError, match=r"expected layers to name activations.*It has conv, shar"):
+        look(model, images, "nope")
+
+
+class Batches(tf.keras.utils.Sequence):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return X[40 * i : 40 * (i + 1)], np.zeros(40)
+
+
+@pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call:UserWarning")
+def test_data_of_every_kind_gives_the_same():
+    model = with_dead_units(LeakyReLU(0.1))
+    kinds = [
+        X,
+        tf.constant(X),
+        tf.data.Dataset.from_tensor_slices(X).batch(7),
+        tf.data.Dataset.from_tensor_slices((X, X)).batch(50),
+        ((X[i : i + 9], None) for i in range(0, 101, 9)),
+        Batches(),
+    ]
+    (expected,) = look(model).values()
+    for data in kinds:
+        (seen,) = look(model, data).values()
+        assert seen.share_negative == expected.share_negative
+        np.testing.assert_array_equal(seen.before.counts, expected.before.counts)
+        np.testing.assert_array_equal(seen.dead, expected.dead)
+
+
+def test_several_inputs_are_taken():
+    a, b = tf.keras.Input((2,), name="a"), tf.keras.Input((2,), name="b")
+    model = tf.keras.Model({"a": a, "b": b}, LeakyReLU(0.1, name="sum")(layers.add([a, b])))
+    (seen,) = look(model, {"a": X, "b": 2 * X}).values()
+    assert seen.share_negative == pytest.approx((X < 0).mean())
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (3, TypeError, "expected data to be arrays, a tf.data.Dataset or an iterable"),
+        (iter([]), ValueError, "with at least one batch"),
+        (X[:0], ValueError, "one number of examples, above 0"),
+        ([X, X[:3]], ValueError, "one number of examples, above 0"),
+    ],
+)
+def test_data_that_is_none(data, error, message):
+    with pytest.raises(error, match=f"test: .*{message}"):
+        look(with_dead_units(layers.ReLU()), data)
+
+
+def test_models_without_activations_are_refused():
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.Dense(2, activation="softmax")])
+    with pytest.raises(ValueError, match="expected a model with activations"):
+        look(model)
+    model = tf.keras.Sequential([tf.keras.Input((4, 2)), layers.LSTM(3)])
+    with pytest.raises(ValueError, match="expected a model with activations"):
+        look(model, np.zeros((2, 4, 2), "float32"))
+
+
+def test_what_only_a_loop_calls_is_refused():
+    class Loop(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.relu = layers.ReLU(name="relu")
+
+        def call(self, x):
+            return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, self.relu(y)), (0, x))[1]
+
+    model = tf.keras.Sequential([tf.keras.Input((2,)), Loop()])
+    with pytest.raises(ValueError, match=r"calls outside of loops\. Received: relu"):
+        look(model)
+
+
+def test_histograms_of_wide_and_odd_numbers():
+    x = np.float32([[0, -0.0, 1e-30, -1e-30, 1, -1, 3e38, -3e38, np.inf, -np.inf, np.nan, 5]])
+    model = tf.keras.Sequential([tf.keras.Input((12,)), layers.ReLU()])
+    (seen,) = look(model, np.concatenate([x[:, ::-1] * 1e-20, x])).values()
+    assert seen.before.counts.sum() == 2 * 9
+    edges, counts = seen.before.cropped(60, share=1)
+    assert counts.sum() == 18
+    assert 0 in edges
+
+
+def test_cropping_keeps_the_middle():
+    x = np.random.default_rng(0).normal(size=(100_000, 1)).astype("float32")
+    x[0] = 1000
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layers.ReLU()])
+    (seen,) = look(model, x).values()
+    edges, counts = seen.before.cropped(60)
+    assert -8 < edges[0] < -3
+    assert 3 < edges[-1] < 8
+    assert 0 in edges
+    assert len(counts) <= 62
+    assert counts.sum() > 99_000
+
+
+def test_memory_is_bounded(monkeypatch):
+    """Data that is never there as a whole: each batch is made when it is read, and let go."""
+    alive, most = set(), 0
+
+    class Batch(np.ndarray):
+        def __del__(self):
+            alive.discard(id(self))
+
+    def stream():
+        nonlocal most
+        for _ in range(40):
+            batch = np.zeros((50, 2), "float32").view(Batch)
+            alive.add(id(batch))
+            most = max(most, len(alive))
+            yield np.asarray(batch)
+
+    look(with_dead_units(layers.ReLU()), stream())
+    assert most <= 4
+
+
+def test_long_looks_show_a_bar(monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 6))
+    monkeypatch.setattr(tf_leaky.probe.time, "monotonic", lambda: next(clock))
+    look(with_dead_units(layers.ReLU()), (X for _ in range(4)))
+    assert "batch" in capsys.readouterr().out
+
+
+# ---- the callback ----
+
+
+def compiled(model):
+    model.compile(tf.keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+KINDS = ("dead", "always_negative", "share_negative", "alpha_mean", "alpha_std")
+
+
+def test_monitor_writes_into_logs(tmp_path):
+    prelu = layers.PReLU(tf.keras.initializers.RandomUniform(0.1, 0.5, 7), name="prelu")
+    model = compiled(with_dead_units(prelu))
+    monitor = ActivationMonitor(X)
+    csv = tf.keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    stop = tf.keras.callbacks.EarlyStopping("prelu/dead", patience=1, mode="min")
+    y = np.zeros((101, 1), "float32")
+    logs = model.fit(X, y, epochs=5, verbose=0, callbacks=[monitor, csv, stop]).history
+    assert monitor.epochs == [0, 1]  # stopped, as nothing changed
+    slopes = prelu.get_weights()[0]
+    expected = (0, 2, (BEFORE < 0).mean(), slopes.mean(), slopes.std())
+    for kind, value in zip(KINDS, expected, strict=True):
+        assert logs[f"prelu/{kind}"] == monitor.values[f"prelu/{kind}"]
+        assert logs[f"prelu/{kind}"][0] == pytest.approx(value)
+    assert "prelu/alpha_std" in (tmp_path / "log.csv").read_text().splitlines()[0]
+
+
+def test_monitor_looks_every_few_epochs_and_forgets():
+    model = compiled(with_dead_units(layers.ReLU(name="relu")))
+    monitor = ActivationMonitor((X[i : i + 30] for i in range(0, 101, 30)), every=2)
+    for _ in range(2):
+        y = np.zeros((101, 1), "float32")
+        logs = model.fit(X, y, epochs=4, verbose=0, callbacks=[monitor]).history
+        assert monitor.epochs == [0, 2]
+        assert logs["relu/dead"] == [2.0] * 4
+        assert monitor.values["relu/dead"] == [2.0] * 2
+
+
+def test_monitor_reads_a_model_that_its_first_batch_builds():
+    model = compiled(tf.keras.Sequential([layers.Dense(3), LeakyReLU(0.1, name="leaky")]))
+    monitor = ActivationMonitor(X)
+    model.fit(X, np.zeros((101, 3), "float32"), verbose=0, callbacks=[monitor])
+    assert monitor.values["leaky/dead"] == [0.0]
+
+
+def test_monitor_writes_for_tensorboard(tmp_path):
+    leaky = LeakyReLU(0.3, trainable_alpha=True, axis=-1, name="leaky")
+    model = compiled(with_dead_units(leaky))
+    monitor = ActivationMonitor(X, log_dir=tmp_path / "logs")
+    model.fit(X, np.zeros((101, 1), "float32"), epochs=2, verbose=0, callbacks=[monitor])
+    (path,) = (tmp_path / "logs").iterdir()
+    found = {}
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            plugin = value.metadata.plugin_data.plugin_name
+            found[value.tag, event.step] = plugin, tf.make_ndarray(value.tensor)
+    assert len(found) == 2 * 7
+    plugin, share = found["leaky/share_negative", 1]
+    assert (plugin, share) == ("scalars", pytest.approx((BEFORE < 0).mean()))
+    plugin, rows = found["leaky/alpha", 0]
+    assert (plugin, rows.shape[1], rows[:, 2].sum()) == ("histograms", 3, 4)
+    plugin, rows = found["leaky/inputs", 1]
+    assert (plugin, rows[:, 2].sum()) == ("histograms", BEFORE.size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "expected every to be at least 1"),
+        ({"every": 1.5}, TypeError, "expected every to be an integer"),
+        ({"every": True}, TypeError, "expected every to be an integer"),
+        ({"log_dir": 3}, TypeError, "expected log_dir to be a path or None"),
+    ],
+)
+def test_wrong_arguments_of_the_monitor(arguments, error, message):
+    with pytest.raises(error, match=f"ActivationMonitor: {message}"):
+        ActivationMonitor(X, **arguments)
+
+
+# ---- the pictures ----
+
+
+@pytest.fixture
+def pyplot():
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+def deep(count):
+    parts = []
+    for i in range(count):
+        activation = LeakyReLU(0.1 + i / 100, trainable_alpha=i % 2 > 0, axis=-1, name=f"a{i}")
+        parts += [layers.Dense(4), activation]
+    return tf.keras.Sequential([tf.keras.Input((2,)), *parts])
+
+
+@pytest.mark.parametrize("count", [1, 6, 40])
+def test_picture_has_axes_for_each_activation(count, pyplot):
+    figure = plot_activations(deep(count), X)
+    cells = [ax for ax in figure.axes if ax.get_gid()]
+    assert [ax.get_gid() for ax in cells] == [f"a{i}" for i in range(count)]
+    assert len(figure.axes) == 2 * count  # and one for the slopes of each
+    figure.savefig(io.BytesIO(), dpi=50)
+    boxes = [ax.get_window_extent() for ax in figure.axes]
+    assert min(box.width for box in boxes) > 60
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
+def test_picture_holds_the_distributions(pyplot):
+    figure = plot_activations(with_dead_units(layers.ReLU(name="relu")), X)
+    (ax,) = figure.axes
+    share = round(100 * (BEFORE < 0).mean())
+    assert ax.get_title() == f"relu\n{share} % negative, 2 of 4 units dead"
+    sees, sends = ax.patches
+    values = sends.get_data().values
+    assert values.sum() == pytest.approx(1)
+    first = np.searchsorted(sends.get_data().edges, 0)
+    assert values[:first].sum() == 0
+    assert values[first] == pytest.approx((BEFORE <= 0).mean(), abs=0.02)
+    assert sees.get_fill()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["what it sees", "what it sends on"]
+
+
+def test_monitor_draws_its_values(pyplot):
+    model = compiled(with_dead_units(LeakyReLU(0.3, trainable_alpha=True, name="leaky")))
+    monitor = ActivationMonitor(X)
+    with pytest.raises(ValueError, match="expected an epoch that was looked at, to plot"):
+        monitor.plot()
+    model.fit(X, np.zeros((101, 1), "float32"), epochs=3, verbose=0, callbacks=[monitor])
+    figure = monitor.plot()
+    negative, dead, always, slopes = figure.axes
+    assert negative.lines[0].get_ydata() == pytest.approx([(BEFORE < 0).mean()] * 3)
+    assert list(dead.lines[0].get_ydata()) == [0, 0, 0]
+    assert list(always.lines[0].get_ydata()) == [2, 2, 2]
+    assert slopes.lines[0].get_ydata() == pytest.approx([0.3] * 3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["leaky"]
+
+
+def test_converted_models_are_read_too(pyplot):
+    model = convert(with_dead_units("relu", inside=True), alpha=0.2)
+    (ax,) = plot_activations(model, X).axes
+    assert "0 of 4 units dead" in ax.get_title()

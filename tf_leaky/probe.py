@@ -1,0 +1,336 @@
+"""What the activations of a model see and send on, over data of any size, a batch at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.keras_compat import call_traced, check_built_model, layers_within
+from tf_leaky.layer import LeakyReLU
+
+BATCH = 32  # examples at a time, of arrays
+_BINS = 2048  # of a histogram; the middle one begins at 0
+_layers, _functions = tf.keras.layers, tf.keras.activations
+_KINDS = (
+    LeakyReLU,
+    _layers.ReLU,
+    _layers.LeakyReLU,
+    _layers.PReLU,
+    _layers.ELU,
+    _layers.Activation,
+)
+_NOT_BY_ELEMENT = (_functions.linear, _functions.softmax)
+
+
+class Histogram(NamedTuple):
+    """How many finite numbers there are from edge to edge; 0 is an edge."""
+
+    edges: np.ndarray
+    counts: np.ndarray
+
+    def cropped(self, bins: int, share: float = 0.999) -> Histogram:
+        """The same in about so many bins, around the middle `share` of the numbers and 0."""
+        total = self.counts.sum()
+        if not total:
+            return Histogram(np.array([-1.0, 0.0, 1.0]), np.zeros(2, np.int64))
+        below = np.cumsum(self.counts) / total
+        first = int(np.searchsorted(below, (1 - share) / 2))
+        last = int(np.searchsorted(below, (1 + share) / 2)) + 1
+        middle = _BINS // 2
+        first, last = min(first, middle - 1), min(max(last, middle + 1), _BINS)
+        step = max(1, -(-(last - first) // bins))
+        first = middle - -(-(middle - first) // step) * step
+        last = middle + -(-(last - middle) // step) * step
+        low, high = max(0, -first), max(0, last - _BINS)
+        counts = np.pad(self.counts[max(first, 0) : min(last, _BINS)], (low, high))
+        width = self.edges[1] - self.edges[0]
+        edges = (np.arange(first, last + 1, step) - middle) * width
+        return Histogram(edges, counts.reshape(-1, step).sum(1))
+
+
+class Seen(NamedTuple):
+    """What one activation saw and sent on. A unit is an index along the last axis: a channel."""
+
+    before: Histogram
+    """Of what it saw."""
+    after: Histogram
+    """Of what it sent on."""
+    share_negative: float
+    """Of the numbers that it saw, how many were below 0."""
+    dead: np.ndarray
+    """For each unit, whether it sent on nothing but 0 and had no gradient, for all of the data."""
+    always_negative: np.ndarray
+    """For each unit, whether it saw nothing above 0."""
+    slopes: np.ndarray | None
+    """The slopes of the activation now, if it has slopes."""
+
+
+class Probe:
+    """Reads the activations of a model; the graph for it is made once.
+
+    Args:
+        model: A built model of `tf.keras`, of any kind.
+        layers: The activations to read, by name or themselves; None for all.
+        subject: Whom errors speak for.
+    """
+
+    def __init__(self, model: Any, layers: Any, *, subject: str) -> None:
+        check_built_model(model, subject=subject)
+        self._model, self._subject = model, subject
+        self._targets = _chosen(model, layers, subject)
+        self._measure = call_traced(self._trace)
+
+    def look(self, data: Any) -> dict[str, Seen]:
+        """What each activation sees and sends on, over all of the data, by name."""
+        totals: dict[str, _Total] = {}
+        bar = _LateBar()
+        for batch in batches(data, subject=self._subject):
+            for name, summary in self._measure(batch).items():
+                totals.setdefault(name, _Total()).add(summary)
+            bar.step()
+        if not totals:
+            raise ValueError(
+                f"{self._subject}: expected activations that the model calls outside of loops. "
+                f"Received: {', '.join(self._targets)}. What a loop calls can't be read."
+            )
+        return {name: total.seen(self._targets[_base(name)][0]) for name, total in totals.items()}
+
+    def _trace(self, inputs: Any) -> dict[str, dict[str, tf.Tensor]]:
+        found: dict[str, tuple[Any, Any, Any]] = {}
+        graph = tf.compat.v1.get_default_graph()
+
+        def record(name: str, x: Any, y: Any, slope: Any) -> None:
+            if tf.compat.v1.get_default_graph() is graph:  # in a loop, these belong to the loop
+                calls = sum(_base(other) == name for other in found)
+                found[name if not calls else f"{name}{_CALL}{calls + 1})"] = x, y, slope
+
+        with contextlib.ExitStack() as probes:
+            for name, (holder, attribute) in self._targets.items():
+                probes.enter_context(_probed(name, holder, attribute, record))
+            self._model(inputs, training=False)
+        for name, (x, y, _) in found.items():
+            if not x.shape.is_compatible_with(y.shape):
+                raise ValueError(
+                    f"{self._subject}: expected layers that are activations, which keep the shape. "
+                    f"Received: {name!r}, from {x.shape} to {y.shape}. Leave it out."
+                )
+        return {name: _summary(*each) for name, each in found.items()}
+
+
+_CALL = " (call "  # of an activation that the model calls more than once
+
+
+def _base(name: str) -> str:
+    return name.partition(_CALL)[0]
+
+
+@contextlib.contextmanager
+def _probed(name: str, holder: Any, attribute: str, record: Callable[..., None]) -> Iterator[None]:
+    """Has an activation recorded while the model is traced.
+
+    The attribute is set past Keras, which would track it, and taken away again.
+    """
+    own = attribute in vars(holder)
+    original = getattr(holder, attribute)
+
+    def probe(x: Any, *arguments: Any, **keywords: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = original(x, *arguments, **keywords)
+        record(name, x, y, tape.gradient(y, x))
+        return y
+
+    object.__setattr__(holder, attribute, probe)
+    try:
+        yield
+    finally:
+        if own:
+            object.__setattr__(holder, attribute, original)
+        else:
+            object.__delattr__(holder, attribute)
+
+
+def _chosen(model: Any, layers: Any, subject: str) -> dict[str, tuple[Any, str]]:
+    """The layers that are or have the activations, and where these are in them, by name."""
+    within = layers_within(model)
+    loops = [
+        part for each in within if isinstance(each, _layers.RNN) for part in layers_within(each)
+    ]
+    outside = [each for each in within if not any(each is part for part in loops)]
+    found = [(layer, where) for layer in outside if (where := _where(layer)) is not None]
+    if layers is not None:
+        wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
+        chosen = []
+        for each in wanted:
+            matches = [pair for pair in found if each in (pair[0].name, pair[0])]
+            matches = matches or [(layer, "call") for layer in within if layer is each]
+            if not matches:
+                names = ", ".join(layer.name for layer, _ in found)
+                raise ValueError(
+                    f"{subject}: expected layers to name activations of the model. "
+                    f"Received: {each!r}. It has {names or 'none'}."
+                )
+            chosen += matches
+        found = chosen
+    if not found:
+        raise ValueError(
+            f"{subject}: expected a model with activations. Received: {model.name!r}, with none "
+            "that works element by element. Name layers to read others."
+        )
+    named: dict[str, tuple[Any, str]] = {}
+    for layer, where in found:
+        same = sum(name.partition(" #")[0] == layer.name for name in named)
+        named[f"{layer.name} #{same + 1}" if same else layer.name] = (layer, where)
+    return named
+
+
+def _where(layer: Any) -> str | None:
+    """The attribute of a layer that is an activation by element, if it has one."""
+    function = getattr(layer, "activation", None)
+    if isinstance(layer, _KINDS):
+        return None if _plain(function) else "call"
+    # What is a layer itself is found by itself, and so is the cell behind a property of an LSTM.
+    own = "activation" in vars(layer) and not isinstance(function, _layers.Layer)
+    return "activation" if own and callable(function) and not _plain(function) else None
+
+
+def _plain(function: Any) -> bool:
+    return any(function is each for each in _NOT_BY_ELEMENT)
+
+
+def _summary(x: Any, y: Any, slope: Any) -> dict[str, tf.Tensor]:
+    """What is kept of one batch: a few numbers for each unit, and two histograms."""
+    if slope is None:
+        slope = tf.zeros_like(x)
+    axes = range(len(x.shape) - 1)
+    return {
+        "before": _histogram(x),
+        "after": _histogram(y),
+        "count": tf.size(x, tf.int64),
+        "negative": tf.math.count_nonzero(x < 0),
+        "dead": tf.reduce_all((y == 0) & (slope == 0), axes),
+        "always_negative": tf.reduce_all(x <= 0, axes),
+    }
+
+
+def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Counts from -2**k to 2**k, and the smallest such k."""
+    x = tf.reshape(tf.cast(x, tf.float32), [-1])
+    x = tf.boolean_mask(x, tf.math.is_finite(x))
+    reach = tf.reduce_max(tf.abs(tf.concat([x, [2.0**-20]], 0)))
+    power = tf.math.ceil(tf.math.log(reach) / tf.math.log(2.0))
+    power = tf.minimum(power, 126.0)  # 2**127 times 2 is no float32; larger ones are in the ends
+    bins = tf.histogram_fixed_width(x, [-(2.0**power), 2.0**power], _BINS)
+    return tf.cast(power, tf.int32), bins
+
+
+class _Total:
+    """The summaries of batches, put together."""
+
+    def __init__(self) -> None:
+        self._counts = self._negative = 0
+        self._histograms: dict[str, tuple[int, np.ndarray]] = {}
+        self._units: dict[str, np.ndarray] = {}
+
+    def add(self, summary: dict[str, Any]) -> None:
+        self._counts += int(summary["count"])
+        self._negative += int(summary["negative"])
+        for name in ("dead", "always_negative"):
+            batch = np.atleast_1d(summary[name].numpy())
+            self._units[name] = batch & self._units.get(name, True)
+        for name in ("before", "after"):
+            power, counts = (each.numpy() for each in summary[name])
+            made = (int(power), counts.astype(np.int64))
+            so_far = self._histograms.get(name, (made[0], np.zeros_like(made[1])))
+            self._histograms[name] = _merged(so_far, made)
+
+    def seen(self, layer: Any) -> Seen:
+        before, after = (
+            Histogram(np.linspace(-(2.0**power), 2.0**power, _BINS + 1), counts)
+            for power, counts in (self._histograms[name] for name in ("before", "after"))
+        )
+        share = self._negative / max(self._counts, 1)
+        dead, always_negative = self._units["dead"], self._units["always_negative"]
+        return Seen(before, after, share, dead, always_negative, slopes_of(layer))
+
+
+def _merged(one: tuple[int, np.ndarray], other: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+    """The sum of two histograms, in the range of the wider."""
+    (low, counts), (power, more) = sorted((one, other), key=lambda each: each[0])
+    for _ in range(power - low):
+        halved = counts.reshape(-1, 2).sum(1)
+        counts = np.zeros_like(counts)
+        counts[_BINS // 4 : 3 * _BINS // 4] = halved
+    return power, counts + more
+
+
+def slopes_of(layer: Any) -> np.ndarray | None:
+    """The slopes of an activation layer as a flat array; None for one that has none."""
+    if isinstance(layer, LeakyReLU | _layers.PReLU):
+        return np.ravel(tf.convert_to_tensor(layer.alpha))
+    if isinstance(layer, _layers.LeakyReLU):
+        slope = layer.negative_slope if hasattr(layer, "negative_slope") else layer.alpha
+        return np.ravel(slope)
+    return None
+
+
+def batches(data: Any, *, subject: str) -> Iterator[Any]:
+    """The inputs of a model from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
+
+    Of arrays (one, or a list, tuple or dict of them for several inputs) it makes batches; what
+    the others give is a batch each, of which a tuple holds the inputs first, as in `fit`.
+    """
+    if isinstance(data, list | tuple | dict) or hasattr(data, "shape"):
+        yield from _slices(data, subject)
+        return
+    if not isinstance(data, tf.data.Dataset) and hasattr(data, "__getitem__"):
+        given: Any = (data[i] for i in range(len(data)))
+    elif hasattr(data, "__iter__"):
+        given = data
+    else:
+        raise TypeError(
+            f"{subject}: expected data to be arrays, a tf.data.Dataset or an iterable of batches. "
+            f"Received: {data!r}. Give what `fit` takes as x."
+        )
+    empty = True
+    for batch in given:
+        empty = False
+        yield batch[0] if isinstance(batch, tuple) else batch
+    if empty:
+        raise ValueError(
+            f"{subject}: expected data with at least one batch. Received: {data!r}, with none. "
+            "An iterator that was read to its end gives no more."
+        )
+
+
+def _slices(data: Any, subject: str) -> Iterator[Any]:
+    parts = tf.nest.flatten(data)
+    sizes = {part.shape[0] if getattr(part, "shape", ()) else None for part in parts}
+    if len(sizes) != 1 or sizes & {None, 0}:
+        raise ValueError(
+            f"{subject}: expected arrays with one number of examples, above 0. "
+            f"Received: sizes {sorted(sizes, key=str)} of {len(parts)} arrays. "
+            "The first axis is that of the examples."
+        )
+    (size,) = sizes
+    for start in range(0, size, BATCH):
+        yield tf.nest.map_structure(lambda part, at=start: part[at : at + BATCH], data)
+
+
+class _LateBar:
+    """A progress bar for what takes more than ten seconds."""
+
+    def __init__(self) -> None:
+        self._began, self._bar, self._done = time.monotonic(), None, 0
+
+    def step(self) -> None:
+        self._done += 1
+        if self._bar is None and time.monotonic() - self._began > 10:
+            self._bar = tf.keras.utils.Progbar(None, unit_name="batch")
+        if self._bar is not None:
+            self._bar.update(self._done)
