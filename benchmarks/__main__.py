@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks import batch, call, imports, memory, op, peers, serving, training
+from benchmarks import batch, call, imports, memory, monitor, op, peers, serving, training
 from benchmarks.figure import draw
 
 # Each part has `measure`, which takes its own share of the arguments, and `report`.
@@ -38,6 +38,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "batch": (batch, lambda given: {}),
     "training": (training, lambda given: {"rounds": given.rounds}),
     "serving": (serving, lambda given: {"rounds": given.rounds}),
+    "monitor": (monitor, lambda given: {"rounds": min(given.rounds, 11)}),
     "import": (imports, lambda given: {"rounds": min(given.rounds, 7)}),
 }
 

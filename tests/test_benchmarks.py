@@ -15,6 +15,7 @@ from benchmarks import (
     figure,
     imports,
     memory,
+    monitor,
     nets,
     op,
     peers,
@@ -130,6 +131,12 @@ def test_requests_are_timed_from_equal_answers():
     assert "one slope, frozen / Keras PReLU" in serving.report(results)
     with pytest.raises(AssertionError):
         serving.check({"ours": np.ones(2), "theirs": np.ones(2) * 1.1})
+
+
+def test_looks_are_timed():
+    results = monitor.measure(rounds=1, progress=NoProgress(), side=4, count=40)
+    assert results["look / predict"] > 0
+    assert "look / predict" in monitor.report(results)
 
 
 def test_largest_batch_is_found_by_halves():

@@ -73,16 +73,19 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
             y = leaky_relu(points, slope)
         derivative = tape.gradient(y, points)
         colour = COLOURS[i % len(COLOURS)]
-        ax.plot(x, y.numpy(), color=colour, label=f"f, alpha = {slope:g}")
-        ax.plot(x, derivative.numpy(), "--", color=colour, label=f"df/dx, alpha = {slope:g}")
+        ax.plot(x, y.numpy(), color=colour, label=f"f, alpha = {slope:.4g}")
+        # Of many, the legend has one each: it would cover the lines.
+        label = f"df/dx, alpha = {slope:.4g}" if slopes.size <= 3 or not i else "_"
+        ax.plot(x, derivative.numpy(), "--", color=colour, label=label)
     if slopes.size == 1:
         _annotate(ax, float(slopes[0]))
+        ax.set_ylim(bottom=ax.get_ylim()[0] - 0.7)
     quiet = {"color": "0.5", "linewidth": 0.8, "zorder": 0}
     ax.hlines(0, -5, 5, **quiet)
     ax.vlines(0, 0, 1, transform=ax.get_xaxis_transform(), **quiet)
     ax.set(xlabel="x", ylabel="f(x) and df/dx", title=title, xlim=(-5, 5))
     ax.grid(visible=True, alpha=0.25)
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", fontsize="medium" if slopes.size <= 3 else "x-small")
     return ax
 
 
@@ -185,6 +188,9 @@ def _draw_distributions(ax: Any, name: str, seen: Seen, *, small: bool) -> None:
             **line,
         )
     ax.axvline(0, color="0.5", linewidth=0.8, zorder=0)
+    ax.locator_params(axis="x", nbins=4 if small else 6)
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
+    ax.xaxis.get_offset_text().set_fontsize("xx-small" if small else "small")
     ax.set_yscale("log")
     said = f"{seen.share_negative:.0%} negative, ".replace("%", " %")
     said += f"{int(seen.dead.sum())} of {seen.dead.size} units dead"
@@ -236,7 +242,7 @@ def draw_lines(epochs: list[int], values: dict[str, list[float]]) -> Any:
         ax.set_title(title, fontsize="medium")
         ax.grid(visible=True, alpha=0.25)
         if kind != "alpha_mean":
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, max(1, ax.get_ylim()[1]))
         if not ax.lines:
             ax.text(0.5, 0.5, "no slopes", ha="center", transform=ax.transAxes)
     for ax in axes[1]:

@@ -317,8 +317,7 @@ def _slices(data: Any, subject: str) -> Iterator[Any]:
             f"Received: sizes {sorted(sizes, key=str)} of {len(parts)} arrays. "
             "The first axis is that of the examples."
         )
-    (size,) = sizes
-    for start in range(0, size, BATCH):
+    for start in range(0, int(parts[0].shape[0]), BATCH):
         yield tf.nest.map_structure(lambda part, at=start: part[at : at + BATCH], data)
 
 
