@@ -26,7 +26,7 @@ def measure(*, rounds: int, progress: Any, side: int = 32, count: int = 640) -> 
     x = images(count, side)
     probe = Probe(model, None, subject="benchmarks")
     seen = list(probe.look(x).values())[-1]
-    expected = model.layers[-2](tf.keras.Model(model.inputs, model.layers[-3].output)(x)) < 0
+    expected = model.layers[-2](tf.keras.Model(model.inputs[0], model.layers[-3].output)(x)) < 0
     np.testing.assert_allclose(seen.share_negative, np.mean(expected), atol=1e-3)
 
     def look() -> np.ndarray:

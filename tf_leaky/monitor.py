@@ -30,7 +30,8 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
     Activations that a recurrent layer calls in a loop aren't seen.
 
     Each look is one forward pass over `data`, the derivative of each activation and two histograms
-    of it: `python -m benchmarks monitor` measures that against `predict` on the same data.
+    of it. For six convolutions of 32 channels, that took 2.7 times as long as `predict` on the same
+    data (`python -m benchmarks monitor`), so that a small part of the data serves well.
 
     Args:
         data: What to look at: arrays (a list or dict of them for several inputs), a
