@@ -321,15 +321,18 @@ def _to_prelu(layer: LeakyReLU, host: Any) -> Any:
     rank = _rank(layer, host)
     axes = () if layer.axis is None else np.atleast_1d(layer.axis)
     named = {int(axis) % rank for axis in axes}
-    positive = layer.alpha_constraint == "positive"
     identity = _identity(layer)
-    if not layer.trainable_alpha:
+    trained: dict[str, Any] = {}
+    if layer.trainable_alpha:
+        positive = layer.alpha_constraint == "positive"
+        constraint = tf.keras.constraints.NonNeg() if positive else layer.alpha_constraint
+        trained = {"alpha_constraint": constraint, "alpha_regularizer": layer.alpha_regularizer}
+    else:
         identity["trainable"] = False
     return _layers.PReLU(
         alpha_initializer=tf.keras.initializers.Constant(float(_slopes(layer).mean())),
-        alpha_regularizer=layer.alpha_regularizer if layer.trainable_alpha else None,
-        alpha_constraint=tf.keras.constraints.NonNeg() if positive else layer.alpha_constraint,
         shared_axes=[axis for axis in range(1, rank) if axis not in named] or None,
+        **trained,
         **identity,
     )
 
