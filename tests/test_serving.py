@@ -542,11 +542,19 @@ def test_server_that_ends_is_told_with_its_log(path):
         pass
 
 
+# What runs in the background of a shell ignores Ctrl-C, and hands that on to what it starts.
+AS_IN_A_TERMINAL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 class Script:
     """`serve.py` in a process, whose lines are read as they come."""
 
     def __init__(self, *flags, **environment):
-        command = [sys.executable, "-u", SERVING / "serve.py", *flags]
+        command = [sys.executable, "-c", AS_IN_A_TERMINAL, "-u", SERVING / "serve.py", *flags]
         clean = {name: value for name, value in os.environ.items() if name != "TF_SERVING_ADDR"}
         self.process = subprocess.Popen(
             command,
