@@ -55,6 +55,46 @@ def test_plot_activations_draws_again(demo):
     assert (folder / "activations.png").read_bytes().startswith(b"\x89PNG")
 
 
+def run_why(name, folder, *arguments):
+    command = [
+        sys.executable,
+        EXAMPLES / "why_leaky" / f"{name}.py",
+        "--folder",
+        folder,
+        *arguments,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return done.stdout
+
+
+def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
+    """A small run of `dying.py`: 2000 nets are within 0.05 of the published shares."""
+    small = ("--nets", "2000", "--trained", "50", "--steps", "300")
+    printed = run_why("dying", tmp_path, *small)
+    rows = [line.split() for line in printed.splitlines() if line.startswith("  depth")]
+    assert len(rows) == 15
+    for *_, expected, found, leaky in rows:
+        assert float(found) == pytest.approx(float(expected), abs=0.05)
+        assert float(leaky) == 0
+    shares = {
+        line[:14].strip(): float(line[14:].split("%")[0])
+        for line in printed.splitlines()
+        if "expected: " in line
+    }
+    assert shares["ReLU"] > 80
+    assert max(shares["slope 0.1"], shares["slope 0.25"], shares["trained"]) < 20
+
+
+def test_gradients_flow_as_theory_has_it(tmp_path):
+    printed = run_why("gradient_flow", tmp_path, "--nets", "2")
+    rows = [line.split() for line in printed.splitlines() if "gain" in line and "He, " not in line]
+    assert len(rows) == 8
+    for *_, expected, found in rows:
+        assert float(found) == pytest.approx(float(expected), abs=0.05)
+
+
 def run_convert(folder, *arguments):
     command = [sys.executable, EXAMPLES / "convert.py", "--folder", folder, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,0 +1,115 @@
+"""Gradients through 30 layers: ReLU and leaky slopes, with He's gain for them and without.
+
+    python examples/why_leaky/gradient_flow.py [--nets 20]
+
+Weights are normal with variance gain**2 / inputs. He's gain for a slope a is sqrt(2 / (1 + a**2))
+(He, Zhang, Ren, Sun, https://arxiv.org/abs/1502.01852, eq. 15): with it, the mean square of the
+gradient stays what it is from layer to layer; without the a, it grows by (1 + a**2) in each. It
+writes `gradient_flow.png`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_leaky import LeakyReLU
+
+mpl.use("Agg")
+from matplotlib import pyplot  # after the backend is chosen
+
+DEPTH, WIDTH, BATCH = 30, 256, 256
+# Name: slope, whether it is trained, whether the gain knows of it.
+CASES = {
+    "ReLU, gain of ReLU": (0.0, False, False),
+    "slope 0.1, He's gain": (0.1, False, True),
+    "slope 0.1, gain of ReLU": (0.1, False, False),
+    "slope 0.25, He's gain": (0.25, False, True),
+    "slope 0.25, gain of ReLU": (0.25, False, False),
+    "trained from 0.25, He's gain": (0.25, True, True),
+    "slope 0.5, He's gain": (0.5, False, True),
+    "slope 0.5, gain of ReLU": (0.5, False, False),
+}
+
+
+def mean_squares(slope, trained, knows, nets, name):
+    """The mean square of dL/dx at the input of each layer, by that at the output, `(nets, 30)`."""
+    variance = 2 / (1 + slope**2) if knows else 2.0
+    found = []
+    for seed in tqdm(range(nets), desc=name):
+        tf.keras.utils.set_random_seed(seed)
+        initial = tf.keras.initializers.RandomNormal(stddev=(variance / WIDTH) ** 0.5, seed=seed)
+        layers = []
+        for _ in range(DEPTH):
+            dense = tf.keras.layers.Dense(WIDTH, use_bias=False, kernel_initializer=initial)
+            # An initializer with a seed gives the same numbers each time, in each layer.
+            initial = tf.keras.initializers.RandomNormal(
+                stddev=(variance / WIDTH) ** 0.5, seed=initial.seed + nets
+            )
+            layers += [dense, LeakyReLU(slope, trainable_alpha=trained)]
+        x = tf.random.stateless_normal((BATCH, WIDTH), (seed, 1))
+        upstream = tf.random.stateless_normal((BATCH, WIDTH), (seed, 2))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            points = [x]
+            for dense, activation in zip(layers[::2], layers[1::2], strict=True):
+                points.append(activation(dense(points[-1])))
+        squares = [tf.reduce_mean(g**2) for g in tape.gradient(points[-1], points[:-1], upstream)]
+        found.append(np.array(squares) / np.mean(upstream**2))
+    return np.array(found)
+
+
+def expected_growth(slope, knows):
+    """The factor in the mean square of the gradient that one layer makes."""
+    return 1.0 if knows else 1 + slope**2
+
+
+def draw(found, path):
+    """Draws the mean squares from the last layer to the first, with what theory expects."""
+    figure, ax = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    blue, red, green = "#0090D0", "#D55E00", "#009E73"
+    colours = ("0.5", blue, blue, red, red, "#CC79A7", green, green)
+    steps = np.arange(1, DEPTH + 1)
+    for (name, squares), colour in zip(found.items(), colours, strict=True):
+        slope, _, knows = CASES[name]
+        middle = np.exp(np.log(squares).mean(0))[::-1]
+        ax.plot(steps, middle, "-" if knows else "--", color=colour, label=name)
+        ax.plot(steps, expected_growth(slope, knows) ** steps, ":", color=colour, alpha=0.6)
+    ax.set(
+        yscale="log",
+        xlabel="layers from the output",
+        ylabel="mean square of the gradient, by that at the output",
+        title="Gradients through 30 layers (dotted: as theory has it)",
+    )
+    ax.grid(visible=True, alpha=0.25)
+    ax.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main():
+    """Measures, prints what was expected and found, and draws."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nets", type=int, default=20, help="of each kind")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    found = {name: mean_squares(*case, arguments.nets, name) for name, case in CASES.items()}
+    print("\nthe gradient's mean square after 30 layers, by that at the output: geometric mean")
+    print(f"  {'':30} expected      found   per layer: expected   found")
+    for name, squares in found.items():
+        slope, _, knows = CASES[name]
+        growth = expected_growth(slope, knows)
+        total = np.exp(np.log(squares[:, 0]).mean())
+        each = total ** (1 / DEPTH)
+        print(f"  {name:30} {growth**DEPTH:8.3g}   {total:8.3g} {growth:20.3f} {each:9.3f}")
+    draw(found, arguments.folder / "gradient_flow.png")
+    print(f"\n{arguments.folder / 'gradient_flow.png'}, in {time.monotonic() - began:.0f} seconds")
+
+
+if __name__ == "__main__":
+    main()
