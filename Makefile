@@ -20,7 +20,7 @@ convert: .venv/ready-export  ## Convert a model of keras.applications, write all
 	$(BIN)/python examples/convert.py
 
 why: .venv/ready-examples  ## The claims about leaky ReLU as runs, tables and pictures
-	for claim in dying gradient_flow; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done
+	for claim in dying gradient_flow sensitivity slopes; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done
 
 test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 	$(PYTEST) --cov --cov-report= --cov-fail-under=0

@@ -95,6 +95,20 @@ def test_gradients_flow_as_theory_has_it(tmp_path):
         assert float(found) == pytest.approx(float(expected), abs=0.05)
 
 
+def test_slope_is_more_forgiving_than_a_threshold(tmp_path):
+    printed = run_why("sensitivity", tmp_path, "--seeds", "2", "--epochs", "15")
+    assert "holds: the sweep of the slope varies less than that of the threshold" in printed
+    rows = [line.split() for line in printed.splitlines() if " accuracy " in line]
+    assert len(rows) == 18
+    assert all(float(row[3]) > 0.85 for row in rows if row[0] == "alpha")
+
+
+def test_slopes_that_are_left_out_of_decay_stay_higher(tmp_path):
+    printed = run_why("slopes", tmp_path, "--seeds", "1", "--epochs", "4")
+    for kind in ("one slope", "per channel"):
+        assert f"{kind:12} left out of decay, it is higher than with it: yes" in printed
+
+
 def run_convert(folder, *arguments):
     command = [sys.executable, EXAMPLES / "convert.py", "--folder", folder, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,7 +6,8 @@
    constant before they are trained, by depth and width; against the figures of Lu, Shin, Su and
    Karniadakis, "Dying ReLU and Initialization", https://arxiv.org/abs/1903.06733.
 2. Collapsed: the share of nets of depth 10 and width 2 that are constant after they were trained to
-   be |x|, over 90 % of 1000 with ReLU in that paper; with slopes of 0.01, 0.1, 0.25 and a trained one.
+   be |x|, over 90 % of 1000 with ReLU in that paper; with slopes of 0.01, 0.1, 0.25 and a trained
+   one.
 
 All nets of a kind are computed at once, as one array. It writes `dying.png`.
 """

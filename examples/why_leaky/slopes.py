@@ -1,0 +1,121 @@
+"""Which slopes a CNN learns, by depth, and what weight decay on them does.
+
+    python examples/why_leaky/slopes.py [--seeds 3] [--epochs 15]
+
+A CNN of five convolutions learns the digits of scikit-learn, with one slope for each layer and with
+one for each channel, all from 0.25, by AdamW: without weight decay, with decay of all variables, and
+with decay of all but the slopes. That is one line:
+
+    optimizer.exclude_from_weight_decay(var_names=["alpha"])
+
+He, Zhang, Ren and Sun (https://arxiv.org/abs/1502.01852) found slopes that fall with depth, and
+advise against decay, which pulls slopes to 0. It writes `slopes.png`.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_leaky import LeakyReLU
+
+sys.path.append(str(Path(__file__).parents[1]))
+from digits import load_data
+
+mpl.use("Agg")
+from matplotlib import pyplot  # after the backend is chosen
+
+CHANNELS = (16, 16, 32, 32, 32)
+DECAY, FIRST = 0.3, 0.25
+DECAYS = ("no decay", "decay", "decay, slopes excluded")
+
+
+def trained_slopes(axis, decay, seed, epochs):
+    """The slopes of each layer after training, and the accuracy on the test digits."""
+    tf.keras.utils.set_random_seed(seed)
+    layers = [tf.keras.Input((8, 8, 1))]
+    for i, channels in enumerate(CHANNELS):
+        layers.append(tf.keras.layers.Conv2D(channels, 3, 1 + i % 2, padding="same"))
+        layers.append(LeakyReLU(FIRST, trainable_alpha=True, axis=axis))
+    model = tf.keras.Sequential(
+        [*layers, tf.keras.layers.GlobalAveragePooling2D(), tf.keras.layers.Dense(10)]
+    )
+    optimizer = tf.keras.optimizers.AdamW(3e-3, 0.0 if decay == "no decay" else DECAY)
+    if decay == "decay, slopes excluded":
+        optimizer.exclude_from_weight_decay(var_names=["alpha"])
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    (x, y), (x_test, y_test) = load_data()
+    model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
+    slopes = [np.ravel(tf.convert_to_tensor(layer.alpha)) for layer in model.layers[1:-2:2]]
+    return slopes, model.evaluate(x_test, y_test, verbose=0)[1]
+
+
+def draw(found, path):
+    """Draws each slope by depth, and their means."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    depths = np.arange(1, len(CHANNELS) + 1)
+    for ax, kind in zip(axes, ("one slope", "per channel"), strict=True):
+        for i, decay in enumerate(DECAYS):
+            colour = ("#0090D0", "#D55E00", "#009E73")[i]
+            runs = [slopes for slopes, _ in found[kind, decay]]
+            for slopes in runs:
+                for depth, each in zip(depths, slopes, strict=True):
+                    at = np.full(each.size, depth + 0.12 * (i - 1))
+                    ax.plot(at, each, ".", color=colour, markersize=3, alpha=0.5)
+            means = [np.mean([slopes[d - 1].mean() for slopes in runs]) for d in depths]
+            ax.plot(depths, means, "-", color=colour, label=f"mean, {decay}")
+        ax.axhline(FIRST, color="0.5", linestyle=":", label="where they began")
+        ax.set(title=kind, xlabel="layer", xticks=depths)
+        ax.grid(visible=True, alpha=0.25)
+    axes[0].set_ylabel("slope")
+    axes[1].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main():
+    """Trains, prints what was expected and found, and draws."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    axes = {"one slope": None, "per channel": -1}
+    cases = [(kind, decay) for kind in axes for decay in DECAYS]
+    found = {case: [] for case in cases}
+    with tqdm(total=len(cases) * arguments.seeds, desc="nets") as bar:
+        for kind, decay in cases:
+            for seed in range(arguments.seeds):
+                found[kind, decay].append(trained_slopes(axes[kind], decay, seed, arguments.epochs))
+                bar.update()
+    print(f"\nmean slope by layer, from {FIRST}; {arguments.seeds} nets each")
+    means = {}
+    for case, runs in found.items():
+        means[case] = np.mean([[each.mean() for each in slopes] for slopes, _ in runs], 0)
+        accuracy = np.mean([accuracy for _, accuracy in runs])
+        shown = " ".join(f"{mean:6.3f}" for mean in means[case])
+        print(f"  {case[0]:12} {case[1]:23} {shown}   accuracy {accuracy:.3f}")
+    print("\nexpected, and whether these nets show it:")
+    for kind in axes:
+        free, decayed, excluded = (means[kind, decay] for decay in DECAYS)
+        claims = {
+            "the first layer's slope is the largest": free.argmax() == 0,
+            "the last layer's is below the first's": free[-1] < free[0],
+            "decay pulls the mean slope down": decayed.mean() < free.mean(),
+            "left out of decay, it is higher than with it": excluded.mean() > decayed.mean(),
+        }
+        for claim, holds in claims.items():
+            print(f"  {kind:12} {claim}: {'yes' if holds else 'no'}")
+    draw(found, arguments.folder / "slopes.png")
+    print(f"\n{arguments.folder / 'slopes.png'}, in {time.monotonic() - began:.0f} seconds")
+
+
+if __name__ == "__main__":
+    main()
