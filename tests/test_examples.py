@@ -103,6 +103,7 @@ def test_slope_is_more_forgiving_than_a_threshold(tmp_path):
     assert all(float(row[3]) > 0.85 for row in rows if row[0] == "alpha")
 
 
+@pytest.mark.slow
 def test_slopes_that_are_left_out_of_decay_stay_higher(tmp_path):
     printed = run_why("slopes", tmp_path, "--seeds", "1", "--epochs", "4")
     for kind in ("one slope", "per channel"):

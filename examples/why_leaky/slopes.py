@@ -3,8 +3,8 @@
     python examples/why_leaky/slopes.py [--seeds 3] [--epochs 15]
 
 A CNN of five convolutions learns the digits of scikit-learn, with one slope for each layer and with
-one for each channel, all from 0.25, by AdamW: without weight decay, with decay of all variables, and
-with decay of all but the slopes. That is one line:
+one for each channel, all from 0.25, by AdamW: without weight decay, with decay of all variables,
+and with decay of all but the slopes. That is one line:
 
     optimizer.exclude_from_weight_decay(var_names=["alpha"])
 
