@@ -7,7 +7,7 @@ import numpy as np
 import oracle
 import pytest
 
-from tf_leaky import DEFAULT_ALPHA, plot_leaky_relu
+from tf_leaky import DEFAULT_ALPHA, LeakyReLU, plot_leaky_relu
 
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen
@@ -78,3 +78,30 @@ def test_bad_slopes(alpha, error, message):
     with pytest.raises(error, match=message):
         plot_leaky_relu(alpha)
     assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines", "title"),
+    [
+        ({"alpha": 0.3, "name": "fixed"}, 1, "fixed: slope 0.3"),
+        ({"alpha": 0.2, "trainable_alpha": True, "name": "one"}, 1, "one: slope 0.2"),
+        ({"alpha": [0.1, 0.5, 0.1], "axis": -1, "name": "few"}, 2, "few: 3 slopes from 0.1 to 0.5"),
+        ({"alpha": np.linspace(0, 1, 30), "axis": -1, "name": "many"}, 6, "many: 30 slopes from 0"),
+    ],
+)
+def test_layers_are_drawn_with_their_slopes(arguments, lines, title):
+    layer = LeakyReLU(**arguments)
+    layer.build((None, np.size(arguments["alpha"])))
+    ax = plot_leaky_relu(layer)
+    assert ax.get_title().startswith(title)
+    slopes = [-line.get_ydata()[0] / 5 for line in ax.lines[::2]]
+    assert len(slopes) == lines
+    assert min(slopes) == pytest.approx(np.min(arguments["alpha"]))
+    assert max(slopes) == pytest.approx(np.max(arguments["alpha"]))
+
+
+def test_legend_of_many_slopes_has_one_entry_each():
+    ax = plot_leaky_relu([0.1, 0.2, 0.3, 0.4])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels.count("df/dx, alpha = 0.1") == 1
+    assert len(labels) == 5

@@ -385,3 +385,11 @@ def test_converted_models_are_read_too(pyplot):
     model = convert(with_dead_units("relu", inside=True), alpha=0.2)
     (ax,) = plot_activations(model, X).axes
     assert "0 of 4 units dead" in ax.get_title()
+
+
+def test_monitor_draws_models_without_slopes(pyplot):
+    model = compiled(with_dead_units(layers.ReLU(name="relu")))
+    monitor = ActivationMonitor(X)
+    model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
+    *_, slopes = monitor.plot().axes
+    assert [text.get_text() for text in slopes.texts] == ["no slopes"]
