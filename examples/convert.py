@@ -85,8 +85,7 @@ def load(name, x):
 
 def normalised(model, x):
     """The model, its BatchNormalization with the statistics of x; else random layers fade x out."""
-    within = model._flatten_layers(include_self=False, recursive=True)
-    layers = [each for each in within if isinstance(each, tf.keras.layers.BatchNormalization)]
+    layers = [each for each in model.layers if isinstance(each, tf.keras.layers.BatchNormalization)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
@@ -158,9 +157,9 @@ def run_export(version, x):
 
 
 def activations(model):
-    """How many LeakyReLUs there are in a model, within other layers too."""
-    within = model._flatten_layers(include_self=False, recursive=True)
-    return sum(isinstance(layer, tf_leaky.LeakyReLU) for layer in within)
+    """How many layers of a model are a LeakyReLU or have one as their activation."""
+    found = [part for each in model.layers for part in (each, getattr(each, "activation", None))]
+    return sum(isinstance(part, tf_leaky.LeakyReLU) for part in found)
 
 
 def size_of(path):

@@ -27,6 +27,8 @@ from tf_leaky import leaky_relu
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen
 
+SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+
 WIDTHS = (2, 3, 4, 5, 10)
 PUBLISHED = {
     10: (0.880, 0.580, 0.298, 0.132, 0.0016),
@@ -139,7 +141,7 @@ def main():
     parser.add_argument("--nets", type=int, default=20_000, help="for each depth and width")
     parser.add_argument("--trained", type=int, default=500, help="nets for each slope")
     parser.add_argument("--steps", type=int, default=3000, help="of training")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
     arguments = parser.parse_args()
     began = time.monotonic()
     born = born_dead(arguments.nets, np.random.default_rng(0))

@@ -22,6 +22,8 @@ from tf_leaky import LeakyReLU
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen
 
+SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+
 DEPTH, WIDTH, BATCH = 30, 256, 256
 # Name: slope, whether it is trained, whether the gain knows of it.
 CASES = {
@@ -95,7 +97,7 @@ def main():
     """Measures, prints what was expected and found, and draws."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=int, default=20, help="of each kind")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
     arguments = parser.parse_args()
     began = time.monotonic()
     found = {name: mean_squares(*case, arguments.nets, name) for name, case in CASES.items()}

@@ -25,6 +25,8 @@ from tf_leaky import leaky_relu
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen
 
+SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+
 SIZES = (64, 32, 32, 32, 32, 10)
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 USUAL = (0.01, 0.03, 0.1, 0.2, 0.3)  # the slopes that are in use
@@ -110,7 +112,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10, help="at least 2")
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
     arguments = parser.parse_args()
     began = time.monotonic()
     sweeps = {"alpha": ALPHAS, "theta": THETAS}

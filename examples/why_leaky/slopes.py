@@ -30,6 +30,8 @@ from digits import load_data
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen
 
+SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+
 CHANNELS = (16, 16, 32, 32, 32)
 DECAY, FIRST = 0.3, 0.25
 DECAYS = ("no decay", "decay", "decay, slopes excluded")
@@ -84,7 +86,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
     arguments = parser.parse_args()
     began = time.monotonic()
     axes = {"one slope": None, "per channel": -1}
