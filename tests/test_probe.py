@@ -393,3 +393,19 @@ def test_monitor_draws_models_without_slopes(pyplot):
     model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
     *_, slopes = monitor.plot().axes
     assert [text.get_text() for text in slopes.texts] == ["no slopes"]
+
+
+def test_slopes_of_stock_layers_are_read():
+    stock = layers.LeakyReLU(0.25)
+    (seen,) = look(with_dead_units(stock)).values()
+    assert seen.slopes.tolist() == [0.25]
+    (seen,) = look(with_dead_units(layers.ReLU())).values()
+    assert seen.slopes is None
+
+
+def test_activations_without_a_gradient_are_dead_where_they_are_0():
+    (seen,) = look(with_dead_units(layers.Activation(tf.stop_gradient))).values()
+    assert not seen.dead.any()  # they send something on
+    nan = np.full_like(X, np.nan)
+    (seen,) = look(with_dead_units(layers.ReLU()), nan).values()
+    assert seen.before.cropped(60).counts.sum() == 0

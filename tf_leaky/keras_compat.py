@@ -296,3 +296,8 @@ def keras_leaky_relu(slope: float, **kwargs: Any) -> Any:
     """Keras's own LeakyReLU, which spells its slope in two ways."""
     spelled = "alpha" if _package(tf.keras.Model) == "tf_keras" else "negative_slope"
     return tf.keras.layers.LeakyReLU(**{spelled: slope}, **kwargs)
+
+
+def slope_of_keras_leaky_relu(layer: Any) -> float:
+    """The slope of Keras's own LeakyReLU."""
+    return float(layer.negative_slope if hasattr(layer, "negative_slope") else layer.alpha)

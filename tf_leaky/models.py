@@ -11,7 +11,12 @@ import tensorflow as tf
 from tf_leaky.checks import checked_axis, constant_slopes
 from tf_leaky.cloning import clone
 from tf_leaky.frozen import PRELU_RANK, FrozenLeakyReLU
-from tf_leaky.keras_compat import check_built_model, is_graph, keras_leaky_relu
+from tf_leaky.keras_compat import (
+    check_built_model,
+    is_graph,
+    keras_leaky_relu,
+    slope_of_keras_leaky_relu,
+)
 from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
@@ -264,7 +269,7 @@ def _stock_slope(found: Any) -> Any:
     if found in (getattr(tf.keras.activations, "leaky_relu", tf.nn.leaky_relu), tf.nn.leaky_relu):
         return 0.2
     if type(found) is _layers.LeakyReLU:
-        return float(found.negative_slope if hasattr(found, "negative_slope") else found.alpha)
+        return slope_of_keras_leaky_relu(found)
     if type(found) is _layers.ReLU:
         if found.max_value is not None or float(found.threshold):
             _log.info("convert: %s: left alone, as it has a maximum or a threshold", found.name)

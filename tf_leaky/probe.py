@@ -10,7 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.keras_compat import call_traced, check_built_model, layers_within
+from tf_leaky.keras_compat import (
+    call_traced,
+    check_built_model,
+    layers_within,
+    slope_of_keras_leaky_relu,
+)
 from tf_leaky.layer import LeakyReLU
 
 BATCH = 32  # examples at a time, of arrays
@@ -274,8 +279,7 @@ def slopes_of(layer: Any) -> np.ndarray | None:
     if isinstance(layer, LeakyReLU | _layers.PReLU):
         return np.ravel(tf.convert_to_tensor(layer.alpha))
     if isinstance(layer, _layers.LeakyReLU):
-        slope = layer.negative_slope if hasattr(layer, "negative_slope") else layer.alpha
-        return np.ravel(slope)
+        return np.ravel(slope_of_keras_leaky_relu(layer))
     return None
 
 
