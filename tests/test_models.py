@@ -300,3 +300,52 @@ def test_tf_keras_takes_ours_for_its_own_within_wrappers(tmp_path):
         tf.keras.models.load_model(path)
     named = {"LeakyReLU": LeakyReLU}
     same(model, tf.keras.models.load_model(path, custom_objects=named), data(model))
+
+
+def test_sequential_that_its_first_call_built_is_converted():
+    model = tf.keras.Sequential([layers.Dense(3, activation="relu"), layers.PReLU()])
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    model(x)
+    new = convert(model)
+    np.testing.assert_array_equal(new.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_vocabularies_are_kept():
+    """State that is no weight."""
+    lookup = layers.StringLookup(output_mode="multi_hot")
+    lookup.adapt(["a", "b", "b"])
+    words = tf.keras.Input((1,), dtype="string")
+    model = tf.keras.Model(words, layers.PReLU()(layers.Dense(3)(lookup(words))))
+    new = convert(model)
+    x = tf.constant([["a"], ["b"], ["c"]])
+    np.testing.assert_allclose(new(x), model(x), rtol=1e-6)
+
+
+def test_optimizer_of_other_variables_starts_anew():
+    """With slopes that weren't trained before, its state fits no longer."""
+    model = functional(layers.ReLU)
+    model.compile(tf.keras.optimizers.Adam(0.01), "mse")
+    x, y = data(model), np.ones((5, 2), "float32")
+    model.fit(x, y, epochs=3, verbose=0)
+    new = convert(model, alpha=0.2, trainable_alpha=True)
+    assert int(new.optimizer.iterations) == 0
+    new.fit(x, y, verbose=0)
+    assert int(new.optimizer.iterations) == 1
+
+
+class Holder(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = functional(layers.ReLU)
+        self.named = {"a": LeakyReLU(0.3)}
+
+    def call(self, x):
+        return self.named["a"](self.inner(x))
+
+
+def test_models_within_subclassed_ones_are_named_and_convert_by_themselves():
+    model = Holder()
+    model(tf.zeros((1, 4, 4, 2)))
+    with pytest.raises(ValueError, match=r"\.inner is a Functional: pass it by itself"):
+        convert(model)
+    assert LeakyReLU in kinds(convert(model.inner, alpha=0.2))

@@ -14,6 +14,9 @@ from tf_leaky.keras_compat import compile_alike, inputs_alike, inputs_of, is_gra
 # alone): what takes its place, or None where it stays.
 Rule = Callable[[Any, Any], Any]
 
+# Whose classes are known by name when a config is read.
+_KERAS = ("keras", "tf_keras", "tf_leaky")
+
 
 def clone(model: Any, rule: Rule, *, subject: str) -> Any:
     """Returns a copy of a functional or sequential model, with activations replaced by `rule`.
@@ -136,22 +139,15 @@ def _serialized(layer: Any) -> dict[str, Any]:
     return config | {"class_name": config.get("registered_name") or config["class_name"]}
 
 
-_KERAS = ("keras", "tf_keras", "tf_leaky")
-
-
 def _twins(old: Any, new: Any) -> list[tuple[Any, Any]]:
     """The layers within a layer, itself too, each with the one that stands for it in the copy."""
     twins, rest = [(old, new)], list(layers_within(new))
     for part in layers_within(old):
-        found = next((each for each in rest if _stands_for(each, part)), None)
+        found = next((each for each in rest if each.name == part.name), None)
         if found is not None:
             rest.remove(found)
             twins.append((part, found))
     return twins
-
-
-def _stands_for(new: Any, old: Any) -> bool:
-    return bool(new.name == old.name)
 
 
 def _own(layer: Any) -> list[Any]:
