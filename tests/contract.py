@@ -1,0 +1,237 @@
+"""Writes `docs/contract.md`: what each leaky ReLU returns at the edges of the number line.
+
+    python tests/contract.py    # the columns of what isn't installed are left as they were
+
+Every cell is measured, in four precisions, with an upstream of 1.
+"""
+
+import functools
+import math
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky import leaky_relu
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "contract.md"
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+ALPHAS = (-0.5, 0.0, 0.25, 1.0, 1.5)  # exact in all four
+SIZES = ("0", "smallest subnormal", "smallest normal", "largest", "inf")
+POINTS = (*(sign + size for size in SIZES for sign in "+-"), "NaN")
+HEAD = """\
+# The contract at the edges
+
+What `tf_leaky` returns at zeros, infinities, NaN and the ends of the number line, and where others
+differ. A cell holds y; dx; dalpha for an upstream of 1 (peers with a fixed slope have no dalpha).
+It holds in float16, bfloat16, float32 and float64, and in tf_leaky for fixed and for trained
+slopes. "same" is what tf_leaky returns; what differs is bold. Everything here is measured:
+
+```sh
+python tests/contract.py         # writes this page
+pytest tests/test_contract.py    # holds it, in eager mode, in a graph and by XLA
+```
+
+Subnormal numbers are a zero of their sign to many kernels of TensorFlow, the stock ones too, and
+numbers to others and to torch. So there, and where alpha*x is subnormal, the answer at 0 is as
+right as the one told here. With `positive_alpha=True`, which reads x off y, alpha must be above 0
+(else the gradients are NaN), and dalpha is -inf where y overflowed to -inf, 0 where y went to 0.
+
+Keras is Keras 3 here. The LeakyReLU of tf_keras takes a negative alpha and answers as
+`tf.nn.leaky_relu` does, but that at alpha = 0 it is ReLU: 0 for -inf too. Its PReLU is Keras 3's.
+"""
+
+
+def points(dtype):
+    """The numbers of POINTS in a precision."""
+    finfo = ml_dtypes.finfo(tf.as_dtype(dtype).as_numpy_dtype)
+    ends = (finfo.smallest_subnormal, finfo.smallest_normal, finfo.max)
+    sizes = [0.0, *map(float, ends), math.inf]
+    signed = [sign * size for size in sizes for sign in (1, -1)]
+    return np.array([*signed, math.nan]).astype(tf.as_dtype(dtype).as_numpy_dtype)
+
+
+def by_tape(function, x, alpha, *, trained=False, mode=lambda function: function):
+    """y, dx and, where it is trained, dalpha, element by element: each has a slope of its own."""
+    slopes = tf.Variable(np.full(x.shape, alpha), dtype=x.dtype)
+
+    def both(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x, slopes if trained else alpha)
+        return y, tape.gradient(y, [x, slopes] if trained else [x])
+
+    y, gradients = mode(both)(tf.constant(x))
+    return [value.numpy() for value in (y, *gradients)]
+
+
+def keras_leaky_relu(x, alpha):
+    spelled = "negative_slope" if KERAS_3 else "alpha"
+    return tf.keras.layers.LeakyReLU(**{spelled: alpha}, dtype=x.dtype.name)(x)
+
+
+def keras_prelu(x, alpha):
+    layer = tf.keras.layers.PReLU(dtype=x.dtype.name)
+    layer.build((1, *x.shape))
+    layer.set_weights([np.full(x.shape, alpha)])
+    point = tf.constant(x[None])
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        y = layer(point)
+    (slopes,) = tape.watched_variables()
+    return [np.ravel(value) for value in (y, *tape.gradient(y, [point, slopes]))]
+
+
+def by_torch(name, x, alpha, *, trained=False):
+    dtype = getattr(torch, x.dtype.name)
+    point = torch.tensor(x[None].astype("float64"), dtype=dtype, requires_grad=True)
+    slopes = torch.full(x.shape, alpha, dtype=dtype, requires_grad=True)
+    y = getattr(torch.nn.functional, name)(point, slopes if trained else alpha)
+    y.backward(torch.ones_like(y))
+    found = (y.detach()[0], point.grad[0], *([slopes.grad] if trained else []))
+    return [value.double().numpy().astype(x.dtype) for value in found]
+
+
+FIXED = functools.partial(by_tape, leaky_relu)
+TRAINED = functools.partial(by_tape, leaky_relu, trained=True)
+POSITIVE = functools.partial(
+    by_tape, functools.partial(leaky_relu, positive_alpha=True), trained=True
+)
+PEERS = {
+    "`tf.nn.leaky_relu`": functools.partial(by_tape, tf.nn.leaky_relu),
+    "Keras LeakyReLU": functools.partial(by_tape, keras_leaky_relu),
+    "torch `leaky_relu`": functools.partial(by_torch, "leaky_relu"),
+    "Keras PReLU": keras_prelu,
+    "torch `prelu`": functools.partial(by_torch, "prelu", trained=True),
+}
+
+
+def measurable(peer):
+    """Whether a peer is the one that the page means, and installed."""
+    return KERAS_3 if "Keras" in peer else torch or "torch" not in peer
+
+
+def told(found, x, alpha):
+    """The answers of one precision, point by point: y by what it is of x, dx, dalpha likewise."""
+    y, dx, *dalpha = found
+    rows = []
+    for i, at in enumerate(map(float, x)):
+        row = [_named(float(y[i]), {at: "x"}, "alpha*x"), f"{float(dx[i]) + 0:g}"]
+        rows.append((*row, *(_named(float(sums[i]) + 0, {at: "x"}, "?") for sums in dalpha)))
+    return rows
+
+
+def _named(value, names, other):
+    if math.isfinite(value) and value != 0:
+        return names.get(value, other)
+    return f"{value:g}"
+
+
+def right(point, alpha):
+    """What is right at a point, by the formula: the answer, and near 0 what else is."""
+    slope = f"{alpha:g}"
+    if point == "NaN":
+        return [("nan", slope, "nan")]
+    sign, size = point[0], point[1:]
+    zero = ("-0" if (sign == "-") != (alpha < 0) else "0", slope, "0")
+    if sign == "+":
+        answer = zero if size == "0" else ("inf" if size == "inf" else "x", "1", "0")
+    elif size == "0":
+        answer = zero
+    else:
+        answer = (_times(alpha, size), slope, "-inf" if size == "inf" else "x")
+    if size == "smallest subnormal":
+        return [answer, zero, (zero[0], *answer[1:])]
+    if point == "-smallest normal":  # its product may be subnormal
+        return [answer, (zero[0], *answer[1:])]
+    return [answer]
+
+
+def _times(alpha, size):
+    """alpha * x for an x < 0 of such a size."""
+    if alpha == 0:
+        return "nan" if size == "inf" else "-0"
+    if size == "inf" or (size == "largest" and abs(alpha) > 1):
+        return "-inf" if alpha > 0 else "inf"
+    return "x" if alpha == 1 else "alpha*x"
+
+
+def answers(function, alpha):
+    """For each point the answers of a function in the four precisions; None if it refuses alpha."""
+    try:
+        return list(
+            zip(*(told(function(points(d), alpha), points(d), alpha) for d in DTYPES), strict=True)
+        )
+    except ValueError:
+        return None
+
+
+def cell(point, found, at_zero, alpha):
+    """A cell of a peer: "same", or what differs."""
+    accepted = [answer[: len(found[0])] for answer in right(point, alpha)]
+    if set(found) <= set(accepted):
+        return "same"
+    if "subnormal" in point and set(found) <= {*accepted, *at_zero}:
+        return f"same, or as at {point[0]}0"
+    wrong = [answer for answer in dict.fromkeys(found) if answer not in accepted]
+    ours = accepted[0]
+    texts = [
+        "; ".join(
+            f"**{part}**" if part != own else part for part, own in zip(each, ours, strict=False)
+        )
+        for each in wrong
+    ]
+    return " or ".join((["same"] if set(found) & set(accepted) else []) + texts)
+
+
+def page(previous=""):
+    """The text of the document; columns that can't be measured are those of the previous text."""
+    known = _cells_of(previous)
+    lines = [HEAD]
+    for alpha in ALPHAS:
+        found = {}
+        for name, function in PEERS.items():
+            if measurable(name):
+                found[name] = answers(function, alpha)
+        lines += [f"## alpha = {alpha:g}", "", f"| x | tf_leaky | {' | '.join(PEERS)} |"]
+        lines += ["| --- " * (2 + len(PEERS)) + "|"]
+        for i, point in enumerate(POINTS):
+            row = [point, "; ".join(right(point, alpha)[0])]
+            for column, name in enumerate(PEERS):
+                if name not in found:
+                    row.append(known.get((f"{alpha:g}", point), ["?"] * 7)[2 + column])
+                elif found[name] is None:
+                    row.append("refuses alpha")
+                else:
+                    at_zero = (
+                        found[name][POINTS.index(point[0] + "0")] if i < len(SIZES) * 2 else ()
+                    )
+                    row.append(cell(point, found[name][i], at_zero, alpha))
+            lines.append(f"| {' | '.join(row)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cells_of(text):
+    """The rows of the tables of such a page, by alpha and point."""
+    rows, alpha = {}, None
+    for line in text.splitlines():
+        if line.startswith("## alpha = "):
+            alpha = line.removeprefix("## alpha = ")
+        elif alpha and line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            rows[alpha, cells[0]] = cells
+    return rows
+
+
+if __name__ == "__main__":
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(page(DOCUMENT.read_text() if DOCUMENT.exists() else ""))
+    print(f"Wrote {DOCUMENT}" + ("" if all(map(measurable, PEERS)) else ", but not every column"))
