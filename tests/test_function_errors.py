@@ -50,7 +50,7 @@ def test_symbolic_x_is_sent_to_the_layer(package):
         *(b"0.1", object(), decimal.Decimal("0.1"), [[0.1], [0.2, 0.3]], {}, [True, 10**400]),
         *([True, 0.5], [[0.5], [np.False_]], [tf.Variable(0.1), 0.2], (tf.constant(0.1),)),
     ],
-    ids=lambda alpha: "object" if type(alpha) is object else repr(alpha),
+    ids=lambda alpha: type(alpha).__name__ if type(alpha) in (object, np.bool_) else repr(alpha),
 )
 def test_alpha_that_is_not_numeric(alpha):
     with pytest.raises(
