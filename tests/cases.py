@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky import LeakyReLU, leaky_relu
+from tf_leaky.frozen import FORMS, FrozenLeakyReLU
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 # How far a result of a few roundings may be from the exact one, relative to its size.
@@ -75,7 +76,10 @@ def sample(case, rng, dtype="float64"):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """A `LeakyReLU` with the shape of an input, without the batch, that it is used on."""
+    """A `LeakyReLU` with the shape of an input, without the batch, that it is used on.
+
+    One with a form is a `FrozenLeakyReLU`, as `freeze` makes it.
+    """
 
     name: str
     arguments: dict
@@ -83,7 +87,8 @@ class Layer:
     alpha_shape: tuple | None  # None where the slope is a number
 
     def make(self, **kwargs):
-        return LeakyReLU(**self.arguments, **kwargs)
+        kind = FrozenLeakyReLU if "form" in self.arguments else LeakyReLU
+        return kind(**self.arguments, **kwargs)
 
     @property
     def trained(self):
@@ -129,7 +134,7 @@ HOSTED = (
     Layer("function as activation", {}, (6,), None),
     Layer("layer as activation", _TRAINED, (6,), ()),
 )
-# What goes into files beside: other dtypes, and what Keras serialises for us.
+# What goes into files beside: other dtypes, what Keras serialises for us, and what `freeze` makes.
 FILES = (
     *HOSTED,
     Layer("mixed float16", {**_TRAINED, "axis": -1, "dtype": "mixed_float16"}, (6,), (6,)),
@@ -139,6 +144,10 @@ FILES = (
         {**_TRAINED, "alpha_constraint": "non_neg", "alpha_regularizer": "l2"},
         (6,),
         (),
+    ),
+    *(
+        Layer(f"frozen {form}", {"alpha": 0.25, "axis": -1, "form": form}, (5, 4, 3), (3,))
+        for form in FORMS
     ),
 )
 

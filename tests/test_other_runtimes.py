@@ -102,7 +102,7 @@ def test_litert_has_no_prelu_of_five_dimensions():
     names, y = run_litert(litert(frozen), x)
     assert "PRELU" not in names
     np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
-    frozen.layers[1].form = "relu"
+    frozen.layers[1].form = "by relu"
     # its name isn't exported
     with pytest.raises(Exception, match="within the rank 4"):
         litert(frozen)

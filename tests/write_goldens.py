@@ -35,9 +35,13 @@ def make(case):
     tf.keras.utils.set_random_seed(7)
     model = tf.keras.Sequential([tf.keras.Input(case.input_shape, name="x"), *cases.hosts(case)])
     rng = np.random.default_rng(7)
-    low = 0.1 if case.positive or "non_neg" in case.arguments.values() else -1.0
+    up_to_one = case.arguments.get("form") == "by maximum"
+    positive = case.positive or up_to_one or "non_neg" in case.arguments.values()
+    low, high = 0.1 if positive else -1.0, 1.0 if up_to_one else 1.5
     model(np.zeros((1, *case.input_shape)))  # makes the slope of a layer that is an activation
-    model.set_weights([rng.uniform(low, 1.5, w.shape).astype(w.dtype) for w in model.get_weights()])
+    model.set_weights(
+        [rng.uniform(low, high, w.shape).astype(w.dtype) for w in model.get_weights()]
+    )
     return model
 
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 from tf_leaky.checks import check_one_tensor
 from tf_leaky.layer import LeakyReLU
 
-FORMS = ("maximum", "where", "relu")
+# From an `.h5`, Keras 3 makes the layer or function `maximum` of a string that names it. None has a
+# space in its name.
+FORMS = ("by maximum", "by where", "by relu")
 PRELU_RANK = 4  # the most dimensions that LiteRT's PRELU takes
 
 
@@ -20,8 +22,8 @@ class FrozenLeakyReLU(LeakyReLU):
     Args:
         alpha: The slopes (dimensionless), as in `LeakyReLU`.
         axis: The axes with slopes of their own, as in `LeakyReLU`.
-        form: "maximum" for maximum(alpha * x, x), exact for slopes in [0, 1]; "where" for
-            where(x > 0, x, alpha * x); "relu" for relu(x) + (-alpha) * relu(-x), which LiteRT
+        form: "by maximum" for maximum(alpha * x, x), exact for slopes in [0, 1]; "by where" for
+            where(x > 0, x, alpha * x); "by relu" for relu(x) + (-alpha) * relu(-x), which LiteRT
             fuses to PRELU in up to four dimensions.
         **kwargs: As in `LeakyReLU`.
     """
@@ -41,9 +43,9 @@ class FrozenLeakyReLU(LeakyReLU):
         x = tf.convert_to_tensor(inputs)
         # The fused kernels round slopes to x's dtype, and so does a constant here.
         alpha = tf.cast(self._slopes(), x.dtype)
-        if self.form == "maximum":
+        if self.form == "by maximum":
             return tf.maximum(alpha * x, x)  # in this order the gradient at 0 is alpha
-        if self.form == "where":
+        if self.form == "by where":
             return tf.where(x > 0, x, alpha * x)
         # The converter of LiteRT looks for slopes with all axes but that of the batch.
         alpha = tf.reshape(alpha, [1] * (x.shape.rank - 1 - alpha.shape.rank) + alpha.shape)

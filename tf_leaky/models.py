@@ -163,9 +163,9 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         slopes = _slopes(found)
         if found.axis is None:
             return LeakyReLU(float(slopes), **_identity(found))
-        form = "maximum" if ((slopes >= 0) & (slopes <= 1)).all() else "where"
+        form = "by maximum" if ((slopes >= 0) & (slopes <= 1)).all() else "by where"
         if target == "litert" and found.input_spec.ndim <= PRELU_RANK:
-            form = "relu"
+            form = "by relu"
         return FrozenLeakyReLU(float(slopes.mean()), axis=found.axis, form=form, **_identity(found))
 
     return clone(model, rule, subject="freeze")
