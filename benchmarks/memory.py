@@ -2,7 +2,8 @@
 
 20 times (Conv2D of 32 channels, 3 x 3, then the activation) on images of 128 x 128 x 32, batch 8,
 with BatchNormalization between the two or without: the peak of resident memory in four
-`train_on_batch`, above that of the process with the model built.
+`train_on_batch`, above that of the process with the model built; of a GPU's memory where there is
+one.
 """
 
 from __future__ import annotations
@@ -64,10 +65,14 @@ def peak_of_training(
 
 
 def _peak() -> float:
-    """MiB of resident memory at most, of this program.
+    """MiB of resident memory at most, of this program, or of the GPU's memory where there is one.
 
     Not `resource.ru_maxrss`: on Linux that of the process that started this one counts in it.
     """
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) / 2**20
     (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(line) / 1024
 
