@@ -161,5 +161,16 @@ def hosts(case):
     return [case.make()]
 
 
+def broadcast(case, alpha):
+    """The slopes as NumPy broadcasts them to the input."""
+    axis = case.arguments.get("axis")
+    if axis is None:
+        return np.float64(alpha)
+    rank = len(case.input_shape) + 1
+    axes = sorted(a % rank for a in np.atleast_1d(axis))
+    shape = [n if i in axes else 1 for i, n in enumerate((1, *case.input_shape))]
+    return np.broadcast_to(np.float64(alpha), case.alpha_shape).reshape(shape)
+
+
 def names(case):
     return case.name.replace(" ", "-").replace(",", "")

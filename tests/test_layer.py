@@ -16,23 +16,12 @@ def data(case, rng, batch=4):
     return rng.normal(size=(batch, *case.input_shape)).astype("float32")
 
 
-def broadcast(case, alpha):
-    """The slopes as NumPy broadcasts them to the input."""
-    axis = case.arguments.get("axis")
-    if axis is None:
-        return np.float64(alpha)
-    rank = len(case.input_shape) + 1
-    axes = sorted(a % rank for a in np.atleast_1d(axis))
-    shape = [n if i in axes else 1 for i, n in enumerate((1, *case.input_shape))]
-    return np.broadcast_to(np.float64(alpha), case.alpha_shape).reshape(shape)
-
-
 @each_layer
 def test_value_and_gradients_are_the_formula(case, rng):
     layer = case.make()
     x, upstream = data(case, rng), data(case, rng)
     layer.build(x.shape)
-    alpha = broadcast(case, case.arguments["alpha"])
+    alpha = cases.broadcast(case, case.arguments["alpha"])
     with tf.GradientTape() as tape:
         point = tf.constant(x)
         tape.watch(point)
