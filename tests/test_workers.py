@@ -8,6 +8,7 @@ computes the same by itself.
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -232,6 +233,20 @@ def test_convert_within_the_scope_makes_replicas_that_train_on(runs):
     assert len(converted["after"]) == 2
     np.testing.assert_array_equal(*converted["after"])
     np.testing.assert_allclose(converted["after"][0], stock["after"][0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(KERAS_3, reason="`fit` of Keras 3 fails there")
+def test_export_of_a_model_of_several_workers_is_refused(runs):
+    """Its `predict` would wait for the other workers."""
+    two = runs["two workers"]
+    for found in two.found:
+        assert re.fullmatch(
+            "export_saved_model: expected a model that this process can run by itself. Received: "
+            "model='model.*', made under MultiWorkerMirroredStrategy with 2 workers. Save it, load "
+            "the file outside of the strategy, and export that.",
+            str(found.get("refused")),
+        )
+    assert not (two.folder / "exported").exists()
 
 
 @pytest.mark.skipif(KERAS_3, reason="`fit` of Keras 3 fails there")

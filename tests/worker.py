@@ -232,7 +232,12 @@ def compare(strategy, worker, folder, results):
     results.put("monitor", train(model))
     results.put("trained", slopes(strategy, model))
     save_and_reload(strategy, model, folder, worker, results)
-    if not CLUSTER:
+    if CLUSTER:
+        try:
+            export_saved_model(model, folder / "exported")
+        except ValueError as error:
+            results["refused"] = str(error)
+    else:
         rewrite(strategy, model, folder, results)
     push(model)
     results.put("pushed", slopes(strategy, model))

@@ -61,7 +61,8 @@ def export_saved_model(
 
     Raises:
         TypeError: If `model` is not a Keras model, `base_path` no path or `version` no integer.
-        ValueError: If the model is not built; its inputs are not known, have no known rank, or are
+        ValueError: If the model is not built, or made for several workers (load its file outside of
+            the strategy); its inputs are not known, have no known rank, or are
             sparse or ragged; its forward pass is compiled by XLA; `base_path` is empty, a URL, not
             UTF-8 or has a backslash or one of `[]*?` in it, which TensorFlow takes for patterns;
             `version` is out of range; or `warmup` does not fit the inputs.
@@ -81,6 +82,7 @@ def export_saved_model(
         '1'
     """
     keras_compat.check_built_model(model, subject=_SUBJECT)
+    _check_alone(model)
     base, number = _checked_base(base_path), _checked_version(version)
     inputs = _inputs(model, warmup)
     specs = {spec.name: spec for spec in tf.nest.flatten(inputs)}
@@ -91,6 +93,21 @@ def export_saved_model(
         archive = keras_compat.traced(model, inputs)  # where the model's own errors come from
     with _explained(base, number):
         return _publish(model, archive, base, number, inputs, requests)
+
+
+def _check_alone(model: Any) -> None:
+    """Raises ValueError for a model that predicts only when several processes do so at once."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+    cluster = strategy.cluster_resolver.cluster_spec()
+    workers = sum(cluster.num_tasks(job) for job in cluster.jobs)
+    if workers > 1:
+        raise ValueError(
+            f"{_SUBJECT}: expected a model that this process can run by itself. Received: "
+            f"model={model.name!r}, made under MultiWorkerMirroredStrategy with {workers} workers. "
+            "Save it, load the file outside of the strategy, and export that."
+        )
 
 
 def _inputs(model: Any, warmup: Any) -> Any:
