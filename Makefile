@@ -5,7 +5,7 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert why bench test test-slow goldens lint format wheel clean
+.PHONY: demo serve batch convert distributed why bench test test-slow goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -18,6 +18,9 @@ batch: .venv/ready-batch  ## Score 200 000 digits with Ray Data, by the export o
 
 convert: .venv/ready-export  ## Convert a model of keras.applications, write all formats, read all back
 	$(BIN)/python examples/convert.py
+
+distributed: .venv/ready-examples  ## Train by two worker processes on this machine, whose slopes stay equal
+	$(BIN)/python examples/distributed.py
 
 why: .venv/ready-examples  ## The claims about leaky ReLU as runs, tables and pictures
 	for claim in dying gradient_flow sensitivity slopes; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done

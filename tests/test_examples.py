@@ -1,12 +1,22 @@
 """The examples run from end to end, in processes of their own, on real data."""
 
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+import yaml
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +153,171 @@ def test_plot_activations_says_what_it_needs(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "run `make demo` first" in done.stderr
+
+
+def holds_for_all(printed, workers):
+    """Holds what `distributed.py` prints: the same accuracy and slopes by each worker, reloaded."""
+    found = re.findall(r"^worker (\d): accuracy ([\d.]+), slopes (.*)$", printed, re.MULTILINE)
+    assert sorted(int(index) for index, _, _ in found) == list(range(workers))
+    ((accuracy, _),) = {(accuracy, slopes) for _, accuracy, slopes in found}
+    assert float(accuracy) > 0.9
+    assert f"worker 0: the slopes of all {workers} workers are equal, bit for bit" in printed
+    assert f"distributed.keras, reloaded: accuracy {accuracy} on 450 other digits" in printed
+
+
+# `make test` runs under both Kerases, these workers under tf_keras in any case.
+once = pytest.mark.skipif(not KERAS_3, reason="run with Keras 3, and the same here")
+DISTRIBUTED = [sys.executable, EXAMPLES / "distributed.py", "--epochs", "4"]
+
+
+def gone(pids):
+    """Whether these processes end within some seconds."""
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@contextlib.contextmanager
+def distributed(folder, until, *arguments):
+    """`distributed.py` when it has printed `until`, with the processes of its workers."""
+    command = [*DISTRIBUTED, "--folder", folder, *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as process:
+        try:
+            first = process.stdout.readline()
+            pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
+            assert any(until in line for line in process.stdout)
+            yield process, pids
+        finally:
+            process.kill()
+
+
+@once
+def test_distributed_trains_equal_slopes(tmp_path):
+    done = subprocess.run(
+        [*DISTRIBUTED, "--folder", tmp_path, "--workers", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    holds_for_all(done.stdout, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["distributed.keras"]
+
+
+@once
+@pytest.mark.slow
+def test_distributed_trains_by_four_workers(tmp_path):
+    command = [*DISTRIBUTED, "--folder", tmp_path, "--workers", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    holds_for_all(done.stdout, 4)
+
+
+@once
+@pytest.mark.slow
+def test_distributed_is_one_worker_where_tf_config_is_set(tmp_path):
+    """As on a cluster: each process is started by itself, here with a chief and a worker."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (one, other)]
+    cluster = {"chief": [f"127.0.0.1:{ports[0]}"], "worker": [f"127.0.0.1:{ports[1]}"]}
+    processes = [
+        subprocess.Popen(
+            [*DISTRIBUTED, "--folder", tmp_path],
+            env=os.environ
+            | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for kind in cluster
+    ]
+    try:
+        printed = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], printed
+    (chief, _), (worker, _) = printed
+    accuracy, slopes = re.search(r"^chief 0: accuracy ([\d.]+), slopes (.*)$", chief, re.M).groups()
+    assert f"worker 0: accuracy {accuracy}, slopes {slopes}\n" in worker
+    assert "chief 0: the slopes of all 2 workers are equal, bit for bit" in chief
+    assert "reloaded" not in worker
+    assert [path.name for path in tmp_path.iterdir()] == ["distributed.keras"]
+
+
+@once
+@pytest.mark.slow
+def test_distributed_tells_of_a_dead_worker_and_stops_the_others(tmp_path):
+    with distributed(tmp_path, "epoch 2", "--epochs", "1000") as (process, pids):
+        os.kill(pids[1], signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "Received: worker 1, ended by SIGKILL; all were stopped." in errors
+        assert gone(pids)
+
+
+@once
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_distributed_leaves_no_worker_when_it_is_stopped(number, tmp_path):
+    with distributed(tmp_path, "epoch 2", "--epochs", "1000") as (process, pids):
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == {signal.SIGKILL: -9}.get(number, 128 + number)
+        assert gone(pids)
+
+
+@once
+@pytest.mark.slow
+def test_distributed_says_which_worker_failed_and_why(tmp_path):
+    """Here the chief, who can't save; the others, who would wait for it, are stopped."""
+    (tmp_path / "distributed.keras").mkdir()
+    command = [*DISTRIBUTED, "--folder", tmp_path, "--epochs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert "Received: worker 0, status 1; all were stopped. Its log ends with:" in done.stderr
+    assert "IsADirectoryError" in done.stderr
+
+
+def test_manifest_for_kubernetes_fits_together(tmp_path):
+    """Its shape, and the command of its pods, which is run here; no cluster is asked."""
+    service, job = yaml.safe_load_all((EXAMPLES / "kubernetes.yml").read_text())
+    assert (service["kind"], job["kind"]) == ("Service", "Job")
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    assert job["spec"]["completionMode"] == "Indexed"
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (variable,) = container["env"]
+    workers = job["spec"]["completions"]
+    assert job["spec"]["parallelism"] == int(variable["value"]) == workers
+
+    # What it starts is a program called python; here one that shows what it is given.
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$TF_CONFIG"\necho "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    python, *arguments = container["command"]
+    assert python == "python"
+    environment = {"WORKERS": variable["value"], "JOB_COMPLETION_INDEX": "2", "PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    config, given = done.stdout.splitlines()
+    config = json.loads(config)
+    # The names that Kubernetes gives the pods of an indexed Job behind a headless service.
+    names = [f"{job['metadata']['name']}-{index}.{pod['subdomain']}" for index in range(workers)]
+    (port,) = container["ports"]
+    assert config["cluster"] == {"worker": [f"{name}:{port['containerPort']}" for name in names]}
+    assert config["task"] == {"type": "worker", "index": 2}
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert [each["port"] for each in service["spec"]["ports"]] == [port["containerPort"]]
+
+    (mount,) = container["volumeMounts"]
+    assert given == f"/app/examples/distributed.py --folder {mount['mountPath']}"
+    assert [volume["name"] for volume in pod["volumes"]] == [mount["name"]]

@@ -1,0 +1,282 @@
+"""Trains the digits by several workers, each a process, whose slopes stay equal.
+
+    python examples/distributed.py [--workers 2] [--epochs 8] [--folder saved_models]
+
+starts the workers on this machine, over loopback. Each gets its part of every batch; the gradients,
+those of the slopes too, are summed over all workers, so that a step is that of the whole batch. At
+the end each prints its slopes and the accuracy of its copy; the chief, worker 0, saves the model,
+and it is checked that all are equal and that the file gives the model back. It runs under tf_keras
+(TF_USE_LEGACY_KERAS=1, set here), as Keras 3 builds no model under MultiWorkerMirroredStrategy.
+
+On a cluster, each machine starts the same file, and what changes is its environment:
+
+- TF_CONFIG says who the workers are and which of them this one is; where it is set, this process
+  is that worker and starts no others. On the second of two machines:
+
+      TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]},
+                  "task": {"type": "worker", "index": 1}}' python examples/distributed.py
+
+- The chief is worker 0, or a task of type "chief" if the cluster names one. It alone writes the
+  model; the others have to save too, and do so to a folder that they remove. `--folder` must be on
+  storage that every machine sees, since all of them load what the chief saved.
+- Every worker needs the same code, data and number of epochs; `--batch-size` is that of all workers
+  together. Ports are open between the workers, and to nobody else: they speak without encryption.
+- A worker that dies takes the others down with it, ten seconds later. What starts them has to start
+  all of them again; with `tf.keras.callbacks.BackupAndRestore` they go on from shared storage.
+- On Kubernetes, an indexed Job (or a StatefulSet) with a headless service gives each pod a name
+  that the others find, and the index that goes into its TF_CONFIG: see `examples/kubernetes.yml`.
+
+It was run with two and four workers on one machine. It has not been run on a cluster.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+EXAMPLES = Path(__file__).parent
+WAIT = 60  # seconds that workers have to end in, once one has
+
+
+def start_all(workers):
+    """Starts the workers here and waits for them; none is left, however this ends."""
+    command = [sys.executable, __file__, *sys.argv[1:], f"--parent={os.getpid()}"]
+    with contextlib.ExitStack() as stack:
+        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(workers)]
+        processes = []
+        try:
+            for log, config in zip(logs, local_cluster(workers), strict=True):
+                # in a session of its own, so that Ctrl-C reaches this process only, which stops it
+                processes.append(
+                    subprocess.Popen(
+                        command,
+                        env=os.environ | {"TF_CONFIG": json.dumps(config)},
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                )
+            pids = ", ".join(str(process.pid) for process in processes)
+            print(f"{workers} workers on this machine: processes {pids}", flush=True)
+            wait_for(processes, logs)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def local_cluster(workers):
+    """TF_CONFIG for each worker of a cluster on loopback."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    return [
+        {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        for index in range(workers)
+    ]
+
+
+def wait_for(processes, logs):
+    """Returns when all have ended well; raises SystemExit when one fails or doesn't end."""
+    one_ended = None
+    while True:
+        statuses = [process.poll() for process in processes]
+        for index, status in enumerate(statuses):
+            if status:
+                ended = (
+                    f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+                )
+                raise SystemExit(
+                    "distributed: expected every worker to end with status 0. Received: "
+                    f"worker {index}, {ended}; all were stopped. {tail(logs[index])}"
+                )
+        if None not in statuses:
+            return
+        if 0 in statuses:
+            one_ended = one_ended or time.monotonic()
+            if time.monotonic() - one_ended > WAIT:
+                late = [index for index, status in enumerate(statuses) if status is None]
+                raise SystemExit(
+                    "distributed: expected all workers to end together. Received: workers "
+                    f"{late} at work {WAIT} s later; all were stopped. {tail(logs[late[0]])}"
+                )
+        time.sleep(0.1)
+
+
+def tail(log):
+    """The end of a worker's log."""
+    log.seek(0)
+    return f"Its log ends with:\n{log.read()[-2000:]}"
+
+
+def end_with(parent):
+    """Ends this worker when the process that started it is gone, by `kill -9` too."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def work(arguments):
+    """Is the worker that TF_CONFIG names: trains, compares, saves, reloads."""
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+    from digits import build_model, load_data
+
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    name, is_chief = who(strategy.cluster_resolver)
+    workers = strategy.num_replicas_in_sync
+    (x, y), (x_test, y_test) = load_data()
+    with strategy.scope():
+        model = build_model()
+    say(name, f"one of {workers}, {'the chief' if is_chief else 'ready'}")
+
+    class Progress(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found = ", ".join(f"{key} {value:.3f}" for key, value in logs.items())
+            say(name, f"epoch {epoch + 1} of {arguments.epochs}: {found}")
+
+    batches = divided(x, y, arguments.batch_size)
+    callbacks = [Progress()] if is_chief else []
+    model.fit(batches, epochs=arguments.epochs, verbose=0, callbacks=callbacks)
+
+    accuracy = accuracy_of(model, x_test, y_test)
+    slopes = slopes_of(model)
+    shown = np.array2string(slopes, precision=3, max_line_width=1000, threshold=8)
+    say(name, f"accuracy {accuracy:.3f}, slopes {shown}")
+    with tempfile.TemporaryDirectory() as own:
+        # Every worker has to save, for some variables are read by all of them together.
+        path = arguments.folder / "distributed.keras"
+        model.save(path if is_chief else Path(own) / "distributed.keras")
+    check(equal_on_all(strategy, model), name, "the bits of the slopes to be equal on all workers")
+    # `equal_on_all` has waited for the chief, too, so that its file is there.
+    check(path.exists(), name, f"{path} on storage that every worker sees")
+    again = tf.keras.models.load_model(path)
+    check(
+        np.array_equal(slopes_of(again), slopes) and accuracy_of(again, x_test, y_test) == accuracy,
+        name,
+        f"{path} to have these slopes and this accuracy",
+    )
+    if is_chief:
+        say(name, f"the slopes of all {workers} workers are equal, bit for bit")
+        say(name, f"{path}, reloaded: accuracy {accuracy:.3f} on {len(y_test)} other digits")
+
+
+def who(resolver):
+    """The name of this worker, and whether it is the chief."""
+    kind, index = resolver.task_type, resolver.task_id
+    has_chief = "chief" in resolver.cluster_spec().jobs
+    return f"{kind} {index}", kind == "chief" or (not has_chief and index == 0)
+
+
+def say(name, text):
+    """Prints a line at once, in one piece."""
+    sys.stdout.write(f"{name}: {text}\n")
+    sys.stdout.flush()
+
+
+def check(holds, name, expected):
+    """Stops this worker, and so all of them, unless it holds."""
+    if not holds:
+        raise SystemExit(f"distributed: {name}: expected {expected}")
+
+
+def divided(x, y, batch_size):
+    """Batches of all workers together; each takes its part of each.
+
+    All of them shuffle in the same order, by the seed. The last rows, which would not fill a batch,
+    are left out: in a smaller one, the rows of some workers would count for more than others'.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    rows = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x), seed=0)
+    return rows.batch(batch_size, drop_remainder=True).with_options(options)
+
+
+def trained_slopes(model):
+    """The variables of its trained slopes."""
+    return [layer.alpha for layer in model.layers if getattr(layer, "trainable_alpha", False)]
+
+
+def slopes_of(model):
+    """The trained slopes in this process, as one array."""
+    return np.concatenate([np.ravel(alpha.numpy()) for alpha in trained_slopes(model)])
+
+
+def accuracy_of(model, images, labels):
+    """The share of digits that the copy of the model in this process knows."""
+    return float((np.argmax(model(images), -1) == labels).mean())
+
+
+def equal_on_all(strategy, model):
+    """Whether all workers have the same slopes; each waits for the others here."""
+    import tensorflow as tf
+
+    def own():
+        rows = [tf.reshape(alpha, [1, -1]) for alpha in trained_slopes(model)]
+        return tf.bitcast(tf.concat(rows, 1), tf.int32)
+
+    rows = strategy.gather(strategy.run(own), axis=0).numpy()
+    return len(rows) == strategy.num_replicas_in_sync and (rows == rows[0]).all()
+
+
+def count(text):
+    """A whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def main():
+    """Starts the workers, or is one of them where TF_CONFIG is set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=count, default=2, help="to start, without TF_CONFIG")
+    parser.add_argument("--folder", type=Path, default=EXAMPLES.parent / "saved_models")
+    parser.add_argument("--epochs", type=count, default=8)
+    parser.add_argument("--batch-size", type=count, default=64, help="of all workers together")
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if "TF_CONFIG" not in os.environ:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        try:
+            start_all(arguments.workers)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        return
+    if arguments.parent:
+        end_with(arguments.parent)
+    try:
+        work(arguments)
+    except BaseException as error:
+        # At a usual exit TensorFlow waits for the other workers, who wait for this one.
+        if isinstance(error, SystemExit):
+            print(error, file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
