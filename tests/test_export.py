@@ -368,7 +368,15 @@ def test_child_finds_the_packages_of_an_unusual_place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "argument"),
-    [("self", "x_self"), ("é", "x_"), ("-x", "x_x"), ("图", "x_"), ("9x", "9x"), (".x", ".x")],
+    [
+        ("self", "x_self"),
+        ("in", "x_in"),
+        ("é", "x_"),
+        ("-x", "x_x"),
+        ("图", "x_"),
+        ("9x", "9x"),
+        (".x", ".x"),
+    ],
 )
 def test_names_that_are_no_arguments_begin_with_x(name, argument):
     assert keras_compat._argument(name) == argument
@@ -376,12 +384,12 @@ def test_names_that_are_no_arguments_begin_with_x(name, argument):
 
 @pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")
 def test_input_of_any_name_is_exported(tmp_path, in_this_process):
-    names = ["self", "图"]
+    names = ["self", "图", "in"]
     inputs = {name: tf.keras.Input((1,), name=f"input_{i}") for i, name in enumerate(names)}
     model = tf.keras.Model(inputs, layers.Add(name="sum")(list(inputs.values())))
     version = export_saved_model(model, tmp_path)
-    answers = run(version, x_self=np.ones((2, 1), "f4"), x_=np.ones((2, 1), "f4"))
-    assert answers["sum"].tolist() == [[2.0], [2.0]]
+    ones = dict.fromkeys(["x_self", "x_", "x_in"], np.ones((2, 1), "f4"))
+    assert run(version, **ones)["sum"].tolist() == [[3.0], [3.0]]
 
 
 class Ids(tf.keras.Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import keyword
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -230,7 +231,7 @@ def _clean(name: str) -> str:
 def _argument(name: str) -> str:
     """The name as that of an argument of a tf.function may be, which has more limits."""
     clean = _clean(name)
-    usable = re.match("[A-Za-z0-9.]", clean) and clean != "self"
+    usable = re.match("[A-Za-z0-9.]", clean) and clean != "self" and not keyword.iskeyword(clean)
     return clean if usable else "x_" + clean.lstrip("_-")
 
 
