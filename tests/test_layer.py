@@ -204,6 +204,13 @@ def test_smallest_positive_slope_is_allowed():
     assert tf.convert_to_tensor(layer.alpha).numpy() == np.float32(1e-3)
 
 
+def test_default_bound_is_a_keras_constraint():
+    """Some Kerases take no other callable: 3.10, which is still supported, is one."""
+    layer = LeakyReLU(0.1, trainable_alpha=True)
+    layer.build((None, 3))
+    assert isinstance(layer.alpha.constraint, tf.keras.constraints.Constraint)
+
+
 def test_keras_constraint_and_regularizer_act_on_trained_slopes():
     layer = LeakyReLU(
         -0.5,

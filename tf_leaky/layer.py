@@ -26,11 +26,13 @@ _register(package="tf_leaky", name="leaky_relu")(leaky_relu)
 SMALLEST_POSITIVE_ALPHA = 1e-3
 
 
-def _keep_positive(alpha: Any) -> tf.Tensor:
+class _KeepPositive(tf.keras.constraints.Constraint):
     """The constraint "positive": slopes below 1e-3 become 1e-3; NaN stays visible."""
-    alpha = tf.convert_to_tensor(alpha)
-    smallest = tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype)
-    return tf.where(alpha < smallest, smallest, alpha)
+
+    def __call__(self, alpha: Any) -> tf.Tensor:
+        alpha = tf.convert_to_tensor(alpha)
+        smallest = tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype)
+        return tf.where(alpha < smallest, smallest, alpha)
 
 
 @_register(package="tf_leaky", name="LeakyReLU")
@@ -143,7 +145,7 @@ class LeakyReLU(tf.keras.layers.Layer):
         shape = checked_input_shape(input_shape)
         if self.trainable_alpha or self.axis is not None:
             slopes_shape = () if self.axis is None else self._place_slopes(self.axis, shape)
-            constraint = _keep_positive if self._positive_alpha else self.alpha_constraint
+            constraint = _KeepPositive() if self._positive_alpha else self.alpha_constraint
             self.alpha = self.add_weight(
                 name="alpha",
                 shape=slopes_shape,
