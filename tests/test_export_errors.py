@@ -73,7 +73,9 @@ def test_version_out_of_range(version, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("version", ["1", 1.0, True, np.bool_(True)], ids=repr)
+@pytest.mark.parametrize(
+    "version", ["1", 1.0, True, np.bool_(True)], ids=["1", "1.0", "True", "np.True"]
+)
 def test_version_that_is_no_integer(version, tmp_path):
     match = r"version to be an integer or None\. Received: version="
     refused(TypeError, match, small_model(), tmp_path / "model", version=version)

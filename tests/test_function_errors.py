@@ -67,7 +67,7 @@ def test_list_of_symbolic_slopes():
 @pytest.mark.parametrize(
     "alpha",
     [float("nan"), float("inf"), -float("inf"), np.float32("nan"), 1e39, 10**400, [0.1, np.inf]],
-    ids=lambda alpha: repr(alpha)[:16],
+    ids=lambda alpha: f"{type(alpha).__name__} {alpha!r}"[:20],
 )
 def test_alpha_that_is_not_finite(alpha):
     with pytest.raises(
