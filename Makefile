@@ -54,8 +54,10 @@ bench: .venv/ready-benchmarks  ## Time and memory, ours and others', in half an 
 	$(BIN)/python -m benchmarks --json benchmarks/results/latest.json \
 	  --figure benchmarks/results/latest.png
 
-wheel: $(READY)
+wheel: $(READY)  ## The sdist, and the wheel that is built from it, as an index takes them
+	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf .venv dist build

@@ -1,22 +1,69 @@
-"""The wheel holds the package and nothing else, and imports from another folder."""
+"""The wheel holds the package and nothing else and runs elsewhere; the sdist holds the project."""
 
+import os
+import re
 import subprocess
 import sys
+import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import KERAS_3
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("tf_leaky", "tests", "examples", "benchmarks", "docs", "saved_models/goldens")
+PAGES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", ".gitignore")
+
+
+def run(*command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", folder, ROOT]
-    subprocess.run(command, check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+def built(tmp_path_factory):
+    """What `make wheel` builds: the sdist from the project, the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    assert len(list(folder.iterdir())) == 2
+    return wheel, sdist
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    return built[0]
+
+
+@pytest.fixture(scope="module")
+def unpacked(built, tmp_path_factory):
+    """The one folder that the sdist holds, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(built[1]) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = folder.iterdir()
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def first_example():
+    """The README's first example without its picture, and where it found the package."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    lines = [line for line in block.splitlines() if not line.startswith("plot_leaky_relu")]
+    assert any("export_saved_model(" in line for line in lines)
+    return "\n".join([*lines, "import tf_leaky", "print(tf_leaky.__file__)"])
+
+
+def run_first_example(python, code, site, folder, **environment):
+    """Runs it in `folder`, with the package of `site`; it must leave its files there."""
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    printed = run(python, "-c", code, cwd=folder, env=outside | environment)
+    assert Path(printed.splitlines()[-1]) == site / "tf_leaky/__init__.py"
+    assert (folder / "model.keras").exists()
+    assert (folder / "saved_models/mine/1/saved_model.pb").exists()
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
@@ -30,15 +77,49 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert len(licences) == 1
 
 
-def test_wheel_imports_from_another_folder(wheel, tmp_path):
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import tf_leaky\n"
-        "assert tf_leaky.__file__.startswith(sys.argv[1]), tf_leaky.__file__\n"
-        "print(float(tf_leaky.leaky_relu(-1.0)), tf_leaky.__version__)"
-    )
-    command = [sys.executable, "-c", code, tmp_path / "site"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.split()[0].startswith("-0.1")
+def test_an_index_would_take_both(built):
+    printed = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built)
+    assert printed.count("PASSED") == 2
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git tells what belongs to the project")
+def test_sdist_holds_the_project(unpacked):
+    kept = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *FOLDERS)
+    project = {name for name in run(*kept, cwd=ROOT).split("\0") if (ROOT / name).is_file()}
+    files = {
+        path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()
+    }
+    assert files == {*project, *PAGES, "PKG-INFO"}
+
+
+@pytest.mark.skipif(not KERAS_3, reason="the same under both Kerases")
+def test_tests_of_the_sdist_are_collected(unpacked):
+    code = "import pytest, sys, tf_leaky; print(tf_leaky.__file__); sys.exit(pytest.main())"
+    options = {
+        "PYTHONPATH": str(unpacked),
+        "PYTEST_ADDOPTS": "--collect-only -q -p no:cacheprovider",
+    }
+    printed = run(sys.executable, "-c", code, cwd=unpacked, env=os.environ | options)
+    assert printed.startswith(str(unpacked / "tf_leaky/__init__.py"))
+    collected = {
+        Path(line.partition("::")[0]).name for line in printed.splitlines() if "::" in line
+    }
+    assert collected >= {"test_layer.py", "test_saving.py", "test_packaging.py"}
+
+
+def test_wheel_runs_in_another_folder(wheel, first_example, tmp_path):
+    site = tmp_path / "site"
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--no-deps", "--no-compile", "--target", site, wheel)
+    run_first_example(sys.executable, first_example, site, tmp_path, PYTHONPATH=str(site))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not KERAS_3, reason="an empty environment gets no tf_keras")
+def test_wheel_runs_in_an_empty_environment(wheel, first_example, tmp_path):
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty/bin/python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    run(python, "-m", "pip", "check")
+    (site,) = (tmp_path / "empty/lib").glob("python*/site-packages")
+    run_first_example(python, first_example, site, tmp_path)
