@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
@@ -65,7 +67,31 @@ def test_plot_activations_draws_again(demo):
     assert (folder / "activations.png").read_bytes().startswith(b"\x89PNG")
 
 
+def check_picture(path):
+    """Holds that a picture is readable on pages of any colour, and 400 pixels wide.
+
+    It has a white ground of its own, and its text of 10 points is at least 9 pixels high there.
+    """
+    with Image.open(path) as image:
+        inches = image.width / image.info["dpi"][0]
+        pixels = np.asarray(image.convert("RGBA"))
+    assert pixels[..., 3].min() == 255
+    for border in (pixels[0], pixels[-1]):
+        assert (border == 255).all()
+    assert 10 / 72 * 400 / inches > 9
+
+
+def test_pictures_of_the_readme_are_readable_on_any_page():
+    shown = re.findall(r"\]\((examples/.+?\.png)\)", (EXAMPLES.parent / "README.md").read_text())
+    assert len(shown) == 5
+    for path in shown:
+        check_picture(EXAMPLES.parent / path)
+
+
 def run_why(name, folder, *arguments):
+    # A user's own style, for dark pages, leaves the pictures as they are.
+    style = folder / "matplotlibrc"
+    style.write_text("savefig.transparent: True\nfigure.facecolor: black\nfont.size: 5\n")
     command = [
         sys.executable,
         EXAMPLES / "why_leaky" / f"{name}.py",
@@ -73,9 +99,10 @@ def run_why(name, folder, *arguments):
         folder,
         *arguments,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"MATPLOTLIBRC": str(style)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    check_picture(folder / f"{name}.png")
     return done.stdout
 
 

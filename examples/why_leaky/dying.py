@@ -17,15 +17,12 @@ import itertools
 import time
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from pictures import BLUE, GREEN, GREY, PINK, RED, panels, save
 from tqdm import tqdm
 
 from tf_leaky import leaky_relu
-
-mpl.use("Agg")
-from matplotlib import pyplot  # after the backend is chosen
 
 SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
@@ -107,32 +104,27 @@ def collapsed(answers):
 
 def draw(born, shares, answers, path):
     """Draws the shares that are born dead, those that collapse, and what nets say."""
-    figure, (left, middle, right) = pyplot.subplots(
-        1, 3, figsize=(13, 4), layout="constrained", width_ratios=(1.2, 1, 1)
-    )
-    for i, depth in enumerate(PUBLISHED):
-        colour = ("#0090D0", "#D55E00", "#009E73")[i]
+    figure, axes = panels("bb;cs", height=6)
+    for depth, colour in zip(PUBLISHED, (BLUE, RED, GREEN), strict=True):
         found = [born[depth, width][0] for width in WIDTHS]
-        left.plot(WIDTHS, found, color=colour, label=f"ReLU, depth {depth}")
-        left.plot(WIDTHS, PUBLISHED[depth], "o", color=colour, fillstyle="none")
+        axes["b"].plot(WIDTHS, found, color=colour, label=f"ReLU, depth {depth}")
+        axes["b"].plot(WIDTHS, PUBLISHED[depth], "o", color=colour, fillstyle="none")
     leaky = [max(born[depth, width][1] for depth in PUBLISHED) for width in WIDTHS]
-    left.plot(WIDTHS, leaky, "--", color="#CC79A7", label="slope 0.01, any depth")
-    left.set(xlabel="width", ylabel="share born dead", title="Born dead (circles: published)")
-    left.legend(fontsize="small")
-    middle.barh(list(shares), list(shares.values()), color=["#D55E00", *["#0090D0"] * 4])
-    middle.bar_label(middle.containers[0], fmt="{:.0%}", padding=3)
-    middle.set(xlim=(0, 1.15), xlabel="share constant", title="|x|, depth 10, width 2: trained")
-    middle.invert_yaxis()
+    axes["b"].plot(WIDTHS, leaky, "--", color=PINK, label="slope 0.01, any depth")
+    axes["b"].set(xlabel="width", ylabel="share", title="Nets born dead (circles: published)")
+    axes["b"].legend()
+    axes["c"].barh(list(shares), list(shares.values()), color=[RED, *[BLUE] * 4])
+    axes["c"].bar_label(axes["c"].containers[0], fmt="{:.0%}", padding=3)
+    axes["c"].set(xlim=(0, 1.3), xlabel="share", title="Constant once trained")
+    axes["c"].set_xticks([0, 0.5, 1])
+    axes["c"].invert_yaxis()
     x = np.linspace(-(3**0.5), 3**0.5, 64)
-    right.plot(x, abs(x), ":", color="0.5", label="|x|")
-    for name, colour in (("ReLU", "#D55E00"), ("slope 0.1", "#0090D0")):
-        right.plot(x, np.median(answers[name], 0), color=colour, label=f"median net, {name}")
-    right.set(xlabel="x", title="What the nets say")
-    right.legend(fontsize="small")
-    for ax in (left, middle, right):
-        ax.grid(visible=True, alpha=0.25)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    axes["s"].plot(x, abs(x), color=GREY, alpha=0.4, linewidth=5, label="|x|, the target")
+    for name, colour in (("ReLU", RED), ("slope 0.1", BLUE)):
+        axes["s"].plot(x, np.median(answers[name], 0), color=colour, label=name)
+    axes["s"].set(xlabel="x", ylim=(0, 2.9), title="What the median net says")
+    axes["s"].legend(loc="upper center")
+    save(figure, path)
 
 
 def main():

@@ -12,15 +12,12 @@ import argparse
 import time
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from pictures import BLUE, GREEN, GREY, PINK, RED, panels, save
 from tqdm import tqdm
 
 from tf_leaky import LeakyReLU
-
-mpl.use("Agg")
-from matplotlib import pyplot  # after the backend is chosen
 
 SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
@@ -72,9 +69,9 @@ def expected_growth(slope, knows):
 
 def draw(found, path):
     """Draws the mean squares from the last layer to the first, with what theory expects."""
-    figure, ax = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    blue, red, green = "#0090D0", "#D55E00", "#009E73"
-    colours = ("0.5", blue, blue, red, red, "#CC79A7", green, green)
+    figure, axes = panels("g", height=5)
+    ax = axes["g"]
+    colours = (GREY, BLUE, BLUE, RED, RED, PINK, GREEN, GREEN)
     steps = np.arange(1, DEPTH + 1)
     for (name, squares), colour in zip(found.items(), colours, strict=True):
         slope, _, knows = CASES[name]
@@ -84,13 +81,11 @@ def draw(found, path):
     ax.set(
         yscale="log",
         xlabel="layers from the output",
-        ylabel="mean square of the gradient, by that at the output",
+        ylabel="mean square, by that at the output",
         title="Gradients through 30 layers (dotted: as theory has it)",
     )
-    ax.grid(visible=True, alpha=0.25)
-    ax.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    figure.legend(loc="outside lower center", ncols=2)
+    save(figure, path)
 
 
 def main():

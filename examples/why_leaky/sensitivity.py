@@ -13,17 +13,14 @@ import itertools
 import time
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from pictures import BLUE, RED, panels, save
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from tf_leaky import leaky_relu
-
-mpl.use("Agg")
-from matplotlib import pyplot  # after the backend is chosen
 
 SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
@@ -92,19 +89,17 @@ def interval(values):
 
 def draw(found, path):
     """Draws both sweeps with their intervals."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    titles = {"alpha": "leaky ReLU, by slope", "theta": "thresholded ReLU, by threshold"}
+    figure, axes = panels("at", height=3.2, sharey=True)
+    titles = {"alpha": "Leaky ReLU, by slope", "theta": "ReLU, by threshold"}
     for ax, (kind, (parameters, values)), colour in zip(
-        axes, found.items(), ("#0090D0", "#D55E00"), strict=True
+        axes.values(), found.items(), (BLUE, RED), strict=True
     ):
         mean, half = values.mean(1), interval(values)
-        ax.plot(parameters, mean, "o-", color=colour)
+        ax.plot(parameters, mean, ".-", color=colour)
         ax.fill_between(parameters, mean - half, mean + half, color=colour, alpha=0.25)
         ax.set(title=titles[kind], xlabel=kind)
-        ax.grid(visible=True, alpha=0.25)
-    axes[0].set_ylabel("accuracy on test digits, 95 % interval")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    axes["a"].set_ylabel("accuracy, 95 % interval")
+    save(figure, path)
 
 
 def main():

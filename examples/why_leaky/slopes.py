@@ -17,18 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from pictures import BLUE, GREEN, GREY, RED, panels, save
 from tqdm import tqdm
 
 from tf_leaky import LeakyReLU
 
 sys.path.append(str(Path(__file__).parents[1]))
 from digits import load_data
-
-mpl.use("Agg")
-from matplotlib import pyplot  # after the backend is chosen
 
 SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
@@ -60,11 +57,10 @@ def trained_slopes(axis, decay, seed, epochs):
 
 def draw(found, path):
     """Draws each slope by depth, and their means."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    figure, axes = panels("oc", height=4, sharey=True)
     depths = np.arange(1, len(CHANNELS) + 1)
-    for ax, kind in zip(axes, ("one slope", "per channel"), strict=True):
-        for i, decay in enumerate(DECAYS):
-            colour = ("#0090D0", "#D55E00", "#009E73")[i]
+    for ax, kind in zip(axes.values(), ("one slope", "per channel"), strict=True):
+        for i, (decay, colour) in enumerate(zip(DECAYS, (BLUE, RED, GREEN), strict=True)):
             runs = [slopes for slopes, _ in found[kind, decay]]
             for slopes in runs:
                 for depth, each in zip(depths, slopes, strict=True):
@@ -72,13 +68,11 @@ def draw(found, path):
                     ax.plot(at, each, ".", color=colour, markersize=3, alpha=0.5)
             means = [np.mean([slopes[d - 1].mean() for slopes in runs]) for d in depths]
             ax.plot(depths, means, "-", color=colour, label=f"mean, {decay}")
-        ax.axhline(FIRST, color="0.5", linestyle=":", label="where they began")
-        ax.set(title=kind, xlabel="layer", xticks=depths)
-        ax.grid(visible=True, alpha=0.25)
-    axes[0].set_ylabel("slope")
-    axes[1].legend(fontsize="small")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+        ax.axhline(FIRST, color=GREY, linestyle=":", label="where they began")
+        ax.set(title=kind.capitalize(), xlabel="layer", xticks=depths)
+    axes["o"].set_ylabel("slope")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    save(figure, path)
 
 
 def main():
