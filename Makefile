@@ -5,7 +5,7 @@ READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert distributed why bench test test-slow goldens lint format wheel clean
+.PHONY: demo serve batch convert distributed why bench test test-slow goldens mutants lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -32,6 +32,9 @@ test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 test-slow: $(READY)  ## What takes longer than `make test` may
 	$(BIN)/python -m pytest -m slow
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -m slow
+
+mutants: $(READY)  ## Small wrong changes to the package, each of which a test has to notice
+	$(BIN)/python tests/mutate.py
 
 goldens: $(READY)  ## Adds this version's files under both Kerases, which every later one has to load
 	PYTHONPATH=. $(BIN)/python tests/write_goldens.py

@@ -1,0 +1,248 @@
+"""Tests of the tests: small wrong changes to the package, each of which a test has to notice.
+
+    python tests/mutate.py                      # all of ops, layer and checks, samples of the rest
+    python tests/mutate.py ops --patience 300   # the slow tests of one module too
+
+A mutant is a copy of the package with one change. TensorFlow starts its threads with its first
+operation, so that a process which has only imported it can be forked for each mutant: the fork puts
+the copy first on its path, and on that of its own processes, and runs the tests that ran the
+changed lines when nothing was changed, until one fails. Nothing is written to the working tree.
+
+Survivors are printed as `survivors.txt` holds them: either a test is missing, or a line there.
+"""
+
+import argparse
+import ast
+import collections
+import contextlib
+import functools
+import gc
+import importlib
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mutants import mutants
+
+ROOT = Path(__file__).parents[1]
+EXPLAINED = ROOT / "tests" / "survivors.txt"
+WHOLE = ("ops", "layer", "checks")  # every mutant of these, a sample of the others
+# The files of tests that count for a module.
+TESTS = {
+    "ops": "function_errors function_value memory function_gradients properties",
+    "layer": "layer_errors layer old_files memory saving properties",
+    "checks": "function_errors layer_errors function_value layer models plot",
+    "keras_compat": "models old_files probe layer export export_check export_errors",
+    "models": "models other_runtimes",
+    "cloning": "models",
+    "frozen": "models other_runtimes",
+    "probe": "probe",
+    "monitor": "probe",
+    "plot": "plot probe",
+    "export": "export export_errors export_versions export_check",
+    "versions": "export export_errors export_versions",
+    "verify": "export_check export export_errors",
+    "warmup": "export export_errors export_check",
+    "native": "native export_check",
+}
+_SLOWER = 5  # times as long as the tests took before: a mutant that takes longer is timed out
+_START = 60  # seconds beside
+
+
+def main():
+    """Runs the mutants that the command names, and tells which survived."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("modules", nargs="*", metavar="module", help="all, if none is given")
+    parser.add_argument("--sample", type=int, default=15, help="mutants of the larger part")
+    parser.add_argument("--seed", type=int, default=7, help="chooses the sample")
+    parser.add_argument("--patience", type=int, default=60, help="seconds of tests for a mutant")
+    given = parser.parse_args()
+    prepare()
+    explained, rows, unexplained = read_explained(), [], 0
+    for module in given.modules or TESTS:
+        original = (ROOT / "tf_leaky" / f"{module}.py").read_bytes()
+        chosen = mutants(module, original)
+        if module not in WHOLE:
+            chosen = random.Random(given.seed).sample(chosen, min(given.sample, len(chosen)))
+        tests = Tests(module, original)
+        counts = collections.Counter(mutants=len(chosen))
+        for mutant in chosen:
+            outcome, killer = tests.judge(mutant, given.patience)
+            difference = mutant.difference(original)
+            if outcome == "survived" and (module, difference) in explained:
+                outcome = "explained"
+            counts[outcome] += 1
+            unexplained += outcome == "survived"
+            print(f"{outcome}: {killer}\n{module}\n{difference}\n", flush=True)
+        rows.append(" ".join([module, *(f"{count} {name}" for name, count in counts.items())]))
+    print(*rows, f"{unexplained} unexplained survivors", sep="\n")
+    return int(unexplained > 0)
+
+
+def read_explained():
+    """The mutants that may survive, by module and difference, with the reasons."""
+    found = {}
+    for block in EXPLAINED.read_text().strip().split("\n\n"):
+        module, *lines = block.splitlines() or [""]
+        changes = [line for line in lines if line[:2] in ("- ", "+ ")]
+        reason = " ".join(line for line in lines if line not in changes)
+        for change in re.findall(r"(?:^- .*\n)+(?:^\+ .*\n?)*", "\n".join(changes), re.MULTILINE):
+            found[module, change.strip()] = reason
+    return found
+
+
+def prepare():
+    """Imports what takes long, and starts no threads."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("coverage", "hypothesis.extra.numpy", "pytest", "tensorflow"):
+        importlib.import_module(name)
+    assert sys.modules["tensorflow"].keras.layers.Dense  # Keras is imported when it is first named
+    gc.freeze()  # so that no fork looks through all of it, and so copies it
+
+
+class Tests:
+    """The tests of a module: what each takes, the lines that it runs, and the mutants it killed."""
+
+    def __init__(self, module, original, names=None):
+        self._killed = collections.Counter()
+        with tempfile.TemporaryDirectory() as folder:
+            work = functools.partial(_watch, folder, module, files(names or TESTS[module]))
+            code = _in_fork(folder, module, original, work)
+            log = Path(folder, "log").read_text()
+            assert code == 0, f"the tests of {module} fail without a change:\n{log}"
+            self._seconds, self._ran = ast.literal_eval(Path(folder, "answer").read_text())
+
+    def judge(self, mutant, patience):
+        """How a mutant fares, and the test that killed it."""
+        ran = {name for line in mutant.lines for name in self._ran.get(line, ())}
+        ids = [i for i in self._seconds if not ran or "" in ran or {i, i.partition("::")[0]} & ran]
+        whole = collections.Counter()  # a file's tests stay together, for its fixtures
+        for each in ids:
+            whole[each.partition("::")[0]] += self._seconds[each]
+
+        def order(each):
+            return -self._killed[each], whole[each.partition("::")[0]], self._seconds[each]
+
+        chosen, left = [], float(patience)
+        for each in sorted(ids, key=order):
+            if self._seconds[each] < left or not chosen:
+                chosen.append(each)
+                left -= self._seconds[each]
+        limit = _START + _SLOWER * round(patience - left)
+        outcome, killer = trial(mutant, chosen, limit)
+        self._killed[killer] += killer is not None
+        return outcome, killer
+
+
+def files(names):
+    return [str(ROOT / "tests" / f"test_{name}.py") for name in names.split()]
+
+
+def trial(mutant, chosen, limit):
+    """Runs the chosen tests on a mutant: whether it survives, and the test that killed it."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = functools.partial(_run, folder, chosen)
+        code = _in_fork(folder, mutant.module, mutant.source, work, limit)
+        answer = Path(folder, "answer")
+        killer = answer.read_text() if answer.exists() else f"exit status {code}"
+    if code == -signal.SIGALRM:
+        return "timed out", None
+    return ("survived", None) if code == 0 else ("killed", killer)
+
+
+def _in_fork(folder, module, source, work, limit=0):
+    """Does `work` in a fork whose tf_leaky is a copy with that source; returns its exit status."""
+    package = Path(folder, "tf_leaky")
+    shutil.copytree(ROOT / "tf_leaky", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / f"{module}.py").write_bytes(source)
+    sys.stdout.flush()
+    process = os.fork()
+    if not process:
+        try:
+            os.setsid()  # so that what it starts can be ended with it
+            signal.alarm(limit)
+            sink = os.open(Path(folder, "log"), os.O_WRONLY | os.O_CREAT)
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
+            os.chdir(ROOT)
+            sys.path[:0] = [folder, str(ROOT)]
+            os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+            code = work()
+        except BaseException:
+            code = 70
+        os._exit(code)
+    _, status = os.waitpid(process, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _pytest(files, plugin):
+    import pytest
+
+    imported = "ignore::pytest.PytestAssertRewriteWarning"
+    return int(
+        pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", imported, *files], [plugin])
+    )
+
+
+def _run(folder, chosen):
+    """Runs the chosen tests in this order, and writes down the first that fails."""
+    rank = {name: i for i, name in enumerate(chosen)}
+
+    class Plugin:
+        def pytest_collection_modifyitems(self, items):
+            items[:] = sorted((i for i in items if i.nodeid in rank), key=lambda i: rank[i.nodeid])
+
+        def pytest_runtest_logreport(self, report):
+            if report.failed:
+                Path(folder, "answer").write_text(report.nodeid)
+
+        pytest_collectreport = pytest_runtest_logreport
+
+    return _pytest(sorted({name.partition("[")[0] for name in chosen}), Plugin())
+
+
+def _watch(folder, module, files):
+    """Runs all tests, and writes down what each takes and which lines of the module it runs."""
+    import coverage
+
+    path = str(Path(folder, "tf_leaky", f"{module}.py"))
+    watched = coverage.Coverage(data_file=None, include=[path], config_file=False)
+    seconds = {}
+
+    class Plugin:
+        def pytest_collection_modifyitems(self, items):
+            items[:] = [item for item in items if "xla-" not in item.nodeid]  # slow, and the same
+
+        def pytest_runtest_setup(self, item):
+            watched.switch_context(item.nodeid)
+            for name in [name for name in sys.modules if name.startswith("tf_leaky.")]:
+                for value in vars(sys.modules[name]).values():
+                    if hasattr(value, "cache_clear"):
+                        value.cache_clear()  # else only the first test to need it would run it
+            seconds[item.nodeid] = -time.monotonic()
+
+        def pytest_runtest_teardown(self, item):
+            seconds[item.nodeid] += time.monotonic()
+
+        def pytest_fixture_setup(self, fixturedef, request):
+            if fixturedef.scope != "function":
+                watched.switch_context(request.node.nodeid.partition("::")[0])
+
+    watched.start()
+    code = _pytest(files, Plugin())
+    watched.stop()
+    ran = watched.get_data().contexts_by_lineno(path)
+    Path(folder, "answer").write_text(repr((seconds, ran)))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
