@@ -197,3 +197,55 @@ def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> d
             "input a full shape."
         )
     return sizes
+
+
+def checked_keras_object(kind: str, value: Any) -> Any:
+    """The Keras constraint or regularizer that `value` stands for: its name, config or itself.
+
+    Configs and names come from files. tf_keras would import any module that a config names, and
+    take whatever is in it; here only what is registered and Keras's own is found.
+    """
+    keras = getattr(tf.keras, f"{kind}s")
+    try:
+        if isinstance(value, dict):
+            found = _from_config(keras, kind, value)
+        else:
+            found = keras.get(value)
+            # tf_keras finds its own functions by name, such as its deserializer.
+            if isinstance(value, str) and not (
+                isinstance(found, getattr(keras, kind.title())) or _registered(value)
+            ):
+                raise ValueError(found)
+        # Keras passes a class through, and tf_keras some unknown names.
+        refused = isinstance(found, type | tf.keras.layers.Layer)  # a Lambda is a Layer
+        if refused or not (found is None or callable(found)):
+            raise ValueError(found)
+        return found
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        own = '"positive", ' if kind == "constraint" else ""
+        raise ValueError(
+            f"LeakyReLU: expected alpha_{kind} to be {own}None or a Keras {kind}. "
+            f"Received: alpha_{kind}={value!r}. See tf.keras.{kind}s, and register one of your own "
+            "with tf.keras.utils.register_keras_serializable."
+        ) from error
+
+
+def _from_config(keras: Any, kind: str, config: dict[str, Any]) -> Any:
+    """The object of a config of either Keras, without an import of what it names."""
+    name, inner = config["class_name"], config["config"]
+    if name == "function":
+        found = _registered(inner)
+        if found is None:
+            raise ValueError(inner)
+        return found
+    found = _registered(config.get("registered_name")) or _registered(name)
+    if found is None:
+        found = getattr(keras, name)
+        if not issubclass(found, getattr(keras, kind.title())):
+            raise ValueError(found)
+    return found.from_config(inner)
+
+
+def _registered(name: Any) -> Any:
+    """What was registered under a name, or is in a custom object scope, else None."""
+    return tf.keras.utils.get_registered_object(name) if isinstance(name, str) else None

@@ -13,6 +13,7 @@ from tf_leaky.checks import (
     check_one_tensor,
     checked_axis,
     checked_input_shape,
+    checked_keras_object,
     constant_slopes,
     sizes_of_axes,
 )
@@ -116,7 +117,7 @@ class LeakyReLU(tf.keras.layers.Layer):
         self.trainable_alpha = trainable_alpha
         self.axis = checked_axis(axis)
         self.alpha_constraint = _checked_constraint(alpha_constraint)
-        self.alpha_regularizer = _from_keras("regularizer", alpha_regularizer)
+        self.alpha_regularizer = checked_keras_object("regularizer", alpha_regularizer)
         # With slopes that stay positive, the output is enough for the backward pass.
         self._positive_alpha = trainable_alpha and self.alpha_constraint == "positive"
         self._initial_alpha = self._checked_alpha(alpha)
@@ -242,23 +243,7 @@ class LeakyReLU(tf.keras.layers.Layer):
 def _checked_constraint(constraint: Any) -> Any:
     if isinstance(constraint, str) and constraint == "positive":
         return constraint
-    return _from_keras("constraint", constraint)
-
-
-def _from_keras(kind: str, value: Any) -> Any:
-    """The Keras constraint or regularizer that `value` stands for: its name, config or itself."""
-    try:
-        found = getattr(tf.keras, f"{kind}s").get(value)
-        # Keras passes a class through, and tf_keras some unknown names.
-        if isinstance(found, type) or not (found is None or callable(found)):
-            raise ValueError(found)
-        return found
-    except (TypeError, ValueError) as error:
-        own = '"positive", ' if kind == "constraint" else ""
-        raise ValueError(
-            f"LeakyReLU: expected alpha_{kind} to be {own}None or a Keras {kind}. "
-            f"Received: alpha_{kind}={value!r}. See tf.keras.{kind}s."
-        ) from error
+    return checked_keras_object("constraint", constraint)
 
 
 def _serialize(kind: str, value: Any) -> Any:
