@@ -117,7 +117,8 @@ def kill_this_process(*_):
 
 
 def kill_at_metadata(event, arguments):
-    if event == "open" and str(arguments[0]).endswith("training_metadata.json"):
+    written = event == "open" and arguments[1] == "w"  # it may be copied before
+    if written and str(arguments[0]).endswith("training_metadata.json"):
         kill_this_process()
 
 
