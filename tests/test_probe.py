@@ -195,6 +195,33 @@ def test_histograms_of_wide_and_odd_numbers():
     assert 0 in edges
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_histograms_are_those_of_numpy(dtype):
+    """Of the numbers as they are in that dtype; tiny and small ones beside large ones, too."""
+    rng = np.random.default_rng(3)
+    sizes = {"float16": 4, "float64": 250}.get(dtype, 30)
+    scales = 10.0 ** rng.integers(-sizes, sizes, (70, 4))
+    x = tf.cast(rng.normal(size=(70, 4)) * scales, dtype)
+    model = tf.keras.Sequential([tf.keras.Input((4,), dtype=dtype), layers.ReLU(dtype=dtype)])
+    for rows in (x, tf.where(abs(tf.cast(x, "float64")) < 1e-3, x, tf.zeros_like(x))):
+        exact = tf.cast(rows, "float64").numpy()
+        (seen,) = look(model, rows).values()
+        for (edges, counts), values in (
+            (seen.before, exact),
+            (seen.after, np.maximum(exact, 0)),
+        ):
+            inside = np.clip(values, edges[0], edges[-1])
+            np.testing.assert_array_equal(counts, np.histogram(inside, edges)[0])
+        assert seen.before.counts[: len(seen.before.counts) // 2].sum() == (exact < 0).sum()
+
+
+def test_histograms_of_small_numbers_have_many_bins():
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
+    (wide,), (small,) = look(model, X).values(), look(model, X * np.float32(2.0**-60)).values()
+    np.testing.assert_array_equal(small.before.counts, wide.before.counts)
+    np.testing.assert_allclose(small.before.edges, wide.before.edges * 2.0**-60)
+
+
 def test_cropping_keeps_the_middle():
     x = np.random.default_rng(0).normal(size=(100_000, 1)).astype("float32")
     x[0] = 1000

@@ -224,14 +224,24 @@ def _summary(x: Any, y: Any, slope: Any) -> dict[str, tf.Tensor]:
 
 
 def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Counts from -2**k to 2**k, and the smallest such k."""
-    x = tf.reshape(tf.cast(x, tf.float32), [-1])
+    """Counts from -2**k to 2**k, and the smallest such k.
+
+    Bins are as wide as a power of two, so that the quotient is exact. A number below 0, however
+    small, is in a bin below 0: `tf.histogram_fixed_width` adds 2**k first, which rounds it away.
+    """
+    x = tf.reshape(x if x.dtype == tf.float64 else tf.cast(x, tf.float32), [-1])
     x = tf.boolean_mask(x, tf.math.is_finite(x))
-    reach = tf.reduce_max(tf.abs(tf.concat([x, [2.0**-20]], 0)))
-    power = tf.math.ceil(tf.math.log(reach) / tf.math.log(2.0))
-    power = tf.minimum(power, 126.0)  # 2**127 times 2 is no float32; larger ones are in the ends
-    bins = tf.histogram_fixed_width(x, [-(2.0**power), 2.0**power], _BINS)
-    return tf.cast(power, tf.int32), bins
+    reach = tf.reduce_max(tf.abs(tf.concat([x, tf.zeros([1], x.dtype)], 0)))
+    reach = tf.where(reach > 0, reach, tf.constant(2.0**-20, x.dtype))
+    power = tf.math.ceil(tf.math.log(reach) / tf.math.log(tf.constant(2.0, x.dtype)))
+    # A bin of 2**-100 / 1024 is a normal float32; numbers past 2**126 are in the ends.
+    power = tf.clip_by_value(power, -100, 126)
+    middle = _BINS // 2
+    places = tf.floor(x * (middle / 2.0**power))
+    places = tf.where(x < 0, tf.minimum(places, -1), places)  # it may have underflowed
+    places = tf.cast(tf.clip_by_value(places, -middle, middle - 1), tf.int32) + middle
+    counts = tf.math.bincount(places, minlength=_BINS, maxlength=_BINS)
+    return tf.cast(power, tf.int32), counts
 
 
 class _Total:
