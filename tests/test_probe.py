@@ -171,18 +171,117 @@ def test_models_without_activations_are_refused():
         look(model, np.zeros((2, 4, 2), "float32"))
 
 
-def test_what_only_a_loop_calls_is_refused():
-    class Loop(layers.Layer):
+class Within(tf.keras.Model):
+    """Calls a ReLU within something that has a graph of its own, then a LeakyReLU outside of it."""
+
+    def __init__(self, kind, last=None):
+        super().__init__()
+        self.relu, self.leaky = layers.ReLU(name="relu"), last or LeakyReLU(0.1, name="leaky")
+        self.kind, self.traces = kind, 0
+        self.traced = tf.function(self.count)
+
+    def count(self, x):
+        self.traces += 1
+        return self.relu(x)
+
+    def call(self, x):
+        if self.kind == "loop":
+            x = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, self.relu(y)), (0, x))[1]
+        elif self.kind == "branch":
+            x = tf.cond(tf.reduce_sum(x) > 0, lambda: self.relu(x), lambda: x)
+        else:
+            x = self.traced(x)
+        return self.leaky(x)
+
+
+@pytest.mark.parametrize("kind", ["loop", "branch", "function"])
+def test_what_has_a_graph_of_its_own_is_left_alone(kind):
+    model = Within(kind)
+    expected = model(X).numpy()
+    assert list(look(model)) == ["leaky"]
+    with pytest.raises(ValueError, match=r"outside of loops, branches and .* Received: relu\."):
+        look(model, layers=["leaky", "relu"])
+    np.testing.assert_array_equal(model(X), expected)
+    if kind == "function":  # what it traced for the probe, it keeps, without anything of the probe
+        traces = model.traces
+        graph = model.traced.get_concrete_function(tf.TensorSpec((32, 2))).graph
+        assert model.traces == traces
+        assert not any("Grad" in each.type for each in graph.get_operations())
+
+
+def test_models_that_only_a_loop_makes_up_are_refused():
+    model = Within("loop", layers.Activation("linear"))
+    model(X)
+    with pytest.raises(ValueError, match=r"outside of loops.*Received: relu"):
+        look(model)
+
+
+def test_inputs_by_keyword_are_read():
+    class ByKeyword(tf.keras.Model):
         def __init__(self):
             super().__init__()
             self.relu = layers.ReLU(name="relu")
 
         def call(self, x):
-            return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, self.relu(y)), (0, x))[1]
+            return self.relu(inputs=x)
 
-    model = tf.keras.Sequential([tf.keras.Input((2,)), Loop()])
-    with pytest.raises(ValueError, match=r"calls outside of loops\. Received: relu"):
-        look(model)
+    model = ByKeyword()
+    model(X)
+    assert look(model)["relu"].share_negative == pytest.approx((X < 0).mean())
+
+
+def test_steps_of_time_distributed_are_one():
+    dense = layers.Dense(3, activation="relu", name="inner")
+    rows = [tf.keras.Input((4, 2)), layers.TimeDistributed(dense), layers.Dense(1)]
+    model, data = tf.keras.Sequential(rows), X[:96].reshape(-1, 4, 2)
+    dense.bias.assign([-100, 0, 0])
+    (seen,) = look(model, data).values()
+    kernel, bias = dense.get_weights()
+    before = data @ kernel + bias
+    assert seen.before.counts.sum() == before.size
+    assert seen.share_negative == pytest.approx((before < 0).mean())
+    assert seen.dead.tolist() == [True, False, False]
+
+
+def test_activations_that_hold_a_layer_are_read_once():
+    leaky = LeakyReLU(0.2, name="leaky")
+    assert list(look(with_dead_units(layers.Activation(leaky)))) == ["leaky"]
+
+
+def test_activations_that_mix_elements_are_passed_over():
+    def halves(x):
+        return x[..., :2]
+
+    soft = layers.Dense(2, activation="softmax")
+    dense = layers.Dense(4, activation=halves, name="halves")
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU(name="relu"), soft, dense])
+    assert list(look(model)) == ["relu"]
+    with pytest.raises(ValueError, match=r"which keep the shape\. Received: 'halves'"):
+        look(model, layers="halves")
+
+
+def test_units_of_axes_without_a_size_of_their_own():
+    relu = layers.ReLU(name="relu")
+    model = tf.keras.Sequential([tf.keras.Input((None,)), relu])
+    rows = [np.float32([[1, -1, -1]]), np.float32([[-1, -1]]), np.float32([[-1, -1, -1, 2]])]
+    assert look(model, iter(rows))["relu"].dead.tolist() == [False, True, True, False]
+
+    class Flat(tf.keras.Model):
+        """Without an axis of units, and of a rank that isn't known."""
+
+        def __init__(self):
+            super().__init__()
+            self.relu, self.elu = layers.ReLU(name="flat"), layers.ReLU(name="unknown")
+
+        def call(self, x):
+            y = tf.ensure_shape(tf.numpy_function(lambda x: x, [x], tf.float32), None)
+            return self.relu(x[:, 0]), self.elu(y)
+
+    model = Flat()
+    model(X)
+    seen = look(model, np.concatenate([-abs(X), [[-1, 1]]]))
+    assert seen["flat"].dead.tolist() == [True]
+    assert seen["unknown"].dead.tolist() == [True, False]
 
 
 def test_histograms_of_wide_and_odd_numbers():
@@ -259,7 +358,9 @@ def test_long_looks_show_a_bar(monkeypatch, capsys):
     clock = iter(range(0, 10_000, 6))
     monkeypatch.setattr(tf_leaky.probe.time, "monotonic", lambda: next(clock))
     look(with_dead_units(layers.ReLU()), (X for _ in range(4)))
-    assert "batch" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "batch" in printed
+    assert printed.endswith("\n")
 
 
 # ---- the callback ----

@@ -111,11 +111,13 @@ def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
     several. A unit is an index along the last axis. The largest and smallest 0.05 % aren't drawn.
 
     Data of any size is read batch by batch, and only counts are kept. What takes more than ten
-    seconds shows a progress bar. Activations that a recurrent layer calls in a loop aren't seen.
+    seconds shows a progress bar. What is called in a loop, a branch or a `tf.function` of the
+    model's own isn't seen, such as the activations of recurrent layers. A layer that is called
+    twice is drawn twice, but for the steps of `TimeDistributed`; layers of one name are numbered.
 
     Args:
-        model: A built model of `tf.keras`, of any kind. While it is traced, which is once, no other
-            thread may use it.
+        model: A built model of `tf.keras`, of any kind. While it is traced, for the first batch and
+            where a later one has another shape, no other thread may use it.
         inputs: What the model takes: arrays (a list or dict of them for several inputs), a
             `tf.data.Dataset`, a Keras dataset or an iterable of batches. Of a batch that is a
             tuple, the first part is taken, as in `fit`.

@@ -27,9 +27,14 @@ _KINDS = (
     _layers.LeakyReLU,
     _layers.PReLU,
     _layers.ELU,
+    _layers.ThresholdedReLU,
     _layers.Activation,
 )
-_NOT_BY_ELEMENT = (_functions.linear, _functions.softmax)
+_NOT_BY_ELEMENT = [
+    getattr(_functions, name)
+    for name in ("linear", "softmax", "log_softmax", "sparsemax", "glu")
+    if hasattr(_functions, name)  # tf_keras lacks some
+]
 
 
 class Histogram(NamedTuple):
@@ -86,8 +91,9 @@ class Probe:
 
     def __init__(self, model: Any, layers: Any, *, subject: str) -> None:
         check_built_model(model, subject=subject)
-        self._model, self._subject = model, subject
+        self._model, self._subject, self._named = model, subject, layers is not None
         self._targets = _chosen(model, layers, subject)
+        self._layers: dict[str, Any] = {}  # by the names of what was seen
         self._measure = call_traced(self._trace)
 
     def look(self, data: Any) -> dict[str, Seen]:
@@ -95,60 +101,81 @@ class Probe:
         totals: dict[str, _Total] = {}
         bar = _LateBar()
         for batch in batches(data, subject=self._subject):
-            for name, summary in self._measure(batch).items():
-                totals.setdefault(name, _Total()).add(summary)
+            for name, summaries in self._measure(batch).items():
+                for summary in summaries:
+                    totals.setdefault(name, _Total()).add(summary)
             bar.step()
-        if not totals:
+        bar.close()
+        unseen = [target.name for target in self._targets if target.name not in totals]
+        if unseen and (self._named or not totals):
             raise ValueError(
-                f"{self._subject}: expected activations that the model calls outside of loops. "
-                f"Received: {', '.join(self._targets)}. What a loop calls can't be read."
+                f"{self._subject}: expected activations that the model calls outside of loops, "
+                f"branches and tf.functions of its own. Received: {', '.join(unseen)}. "
+                "What these call can't be read."
             )
-        return {name: total.seen(self._targets[_base(name)][0]) for name, total in totals.items()}
+        return {name: total.seen(self._layers[name]) for name, total in totals.items()}
 
-    def _trace(self, inputs: Any) -> dict[str, dict[str, tf.Tensor]]:
-        found: dict[str, tuple[Any, Any, Any]] = {}
+    def _trace(self, inputs: Any) -> dict[str, list[dict[str, tf.Tensor]]]:
+        found: dict[str, list[dict[str, tf.Tensor]]] = {}
         graph = tf.compat.v1.get_default_graph()
 
-        def record(name: str, x: Any, y: Any, slope: Any) -> None:
-            if tf.compat.v1.get_default_graph() is graph:  # in a loop, these belong to the loop
-                calls = sum(_base(other) == name for other in found)
-                found[name if not calls else f"{name}{_CALL}{calls + 1})"] = x, y, slope
+        def call(target: _Target, original: Any, arguments: Any, keywords: Any) -> Any:
+            tensors = [x for x in (*arguments, *keywords.values()) if isinstance(x, tf.Tensor)]
+            # What is in the graph of a loop can't leave it, and a tf.function would keep it.
+            if tf.compat.v1.get_default_graph() is not graph or not tensors:
+                return original(*arguments, **keywords)
+            x = tensors[0]
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = original(*arguments, **keywords)
+            if self._keeps_shape(target, x, y):
+                name, count = target.name, 1
+                while name in found and not target.repeated:
+                    count += 1
+                    name = f"{target.name} (call {count})"
+                self._layers[name] = target.holder
+                found.setdefault(name, []).append(_summary(x, y, tape.gradient(y, x)))
+            return y
 
         with contextlib.ExitStack() as probes:
-            for name, (holder, attribute) in self._targets.items():
-                probes.enter_context(_probed(name, holder, attribute, record))
+            for target in self._targets:
+                probes.enter_context(_probed(target, call))
             self._model(inputs, training=False)
-        for name, (x, y, _) in found.items():
-            if not x.shape.is_compatible_with(y.shape):
-                raise ValueError(
-                    f"{self._subject}: expected layers that are activations, which keep the shape. "
-                    f"Received: {name!r}, from {x.shape} to {y.shape}. Leave it out."
-                )
-        return {name: _summary(*each) for name, each in found.items()}
+        return found
+
+    def _keeps_shape(self, target: _Target, x: Any, y: Any) -> bool:
+        if x.shape.is_compatible_with(y.shape):
+            return True
+        if self._named:
+            raise ValueError(
+                f"{self._subject}: expected layers that are activations, which keep the shape. "
+                f"Received: {target.name!r}, from {x.shape} to {y.shape}. Leave it out."
+            )
+        return False
 
 
-_CALL = " (call "  # of an activation that the model calls more than once
+class _Target(NamedTuple):
+    """An activation: the layer that is or has it, and where it is in that."""
 
-
-def _base(name: str) -> str:
-    return name.partition(_CALL)[0]
+    name: str
+    holder: Any
+    attribute: str
+    repeated: bool
+    """Whether its calls are one: TimeDistributed makes one for each step."""
 
 
 @contextlib.contextmanager
-def _probed(name: str, holder: Any, attribute: str, record: Callable[..., None]) -> Iterator[None]:
-    """Has an activation recorded while the model is traced.
+def _probed(target: _Target, call: Callable[..., Any]) -> Iterator[None]:
+    """Has an activation called by `call` while the model is traced.
 
     The attribute is set past Keras, which would track it, and taken away again.
     """
+    holder, attribute = target.holder, target.attribute
     own = attribute in vars(holder)
     original = getattr(holder, attribute)
 
-    def probe(x: Any, *arguments: Any, **keywords: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = original(x, *arguments, **keywords)
-        record(name, x, y, tape.gradient(y, x))
-        return y
+    def probe(*arguments: Any, **keywords: Any) -> Any:
+        return call(target, original, arguments, keywords)
 
     object.__setattr__(holder, attribute, probe)
     try:
@@ -160,13 +187,11 @@ def _probed(name: str, holder: Any, attribute: str, record: Callable[..., None])
             object.__delattr__(holder, attribute)
 
 
-def _chosen(model: Any, layers: Any, subject: str) -> dict[str, tuple[Any, str]]:
-    """The layers that are or have the activations, and where these are in them, by name."""
+def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
+    """The activations to read, all of them with another name."""
     within = layers_within(model)
-    loops = [
-        part for each in within if isinstance(each, _layers.RNN) for part in layers_within(each)
-    ]
-    outside = [each for each in within if not any(each is part for part in loops)]
+    loops = _parts(within, _layers.RNN)
+    outside = [each for each in within if id(each) not in loops]
     found = [(layer, where) for layer in outside if (where := _where(layer)) is not None]
     if layers is not None:
         wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
@@ -187,40 +212,52 @@ def _chosen(model: Any, layers: Any, subject: str) -> dict[str, tuple[Any, str]]
             f"{subject}: expected a model with activations. Received: {model.name!r}, with none "
             "that works element by element. Name layers to read others."
         )
-    named: dict[str, tuple[Any, str]] = {}
+    steps = _parts(within, _layers.TimeDistributed)
+    targets: dict[str, _Target] = {}
     for layer, where in found:
-        same = sum(name.partition(" #")[0] == layer.name for name in named)
-        named[f"{layer.name} #{same + 1}" if same else layer.name] = (layer, where)
-    return named
+        name, count = layer.name, 1
+        while name in targets:
+            count += 1
+            name = f"{layer.name} #{count}"
+        targets[name] = _Target(name, layer, where, id(layer) in steps)
+    return list(targets.values())
+
+
+def _parts(layers: list[Any], kind: Any) -> set[int]:
+    """The ids of the layers within those of a kind."""
+    return {id(part) for each in layers if isinstance(each, kind) for part in layers_within(each)}
 
 
 def _where(layer: Any) -> str | None:
     """The attribute of a layer that is an activation by element, if it has one."""
     function = getattr(layer, "activation", None)
-    if isinstance(layer, _KINDS):
-        return None if _plain(function) else "call"
     # What is a layer itself is found by itself, and so is the cell behind a property of an LSTM.
-    own = "activation" in vars(layer) and not isinstance(function, _layers.Layer)
-    return "activation" if own and callable(function) and not _plain(function) else None
-
-
-def _plain(function: Any) -> bool:
-    return any(function is each for each in _NOT_BY_ELEMENT)
+    if isinstance(function, _layers.Layer) or any(function is each for each in _NOT_BY_ELEMENT):
+        return None
+    if isinstance(layer, _KINDS):
+        return "call"
+    return "activation" if "activation" in vars(layer) and callable(function) else None
 
 
 def _summary(x: Any, y: Any, slope: Any) -> dict[str, tf.Tensor]:
     """What is kept of one batch: a few numbers for each unit, and two histograms."""
     if slope is None:
         slope = tf.zeros_like(x)
-    axes = range(len(x.shape) - 1)
     return {
         "before": _histogram(x),
         "after": _histogram(y),
         "count": tf.size(x, tf.int64),
         "negative": tf.math.count_nonzero(x < 0),
-        "dead": tf.reduce_all((y == 0) & (slope == 0), axes),
-        "always_negative": tf.reduce_all(x <= 0, axes),
+        "dead": _by_unit((y == 0) & (slope == 0)),
+        "always_negative": _by_unit(x <= 0),
     }
+
+
+def _by_unit(holds: Any) -> Any:
+    """Whether it holds for all numbers of each unit; of what has no axis of units, for all."""
+    if holds.shape.rank == 1:
+        holds = holds[:, tf.newaxis]
+    return tf.reduce_all(holds, tf.range(tf.rank(holds) - 1))
 
 
 def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
@@ -257,7 +294,11 @@ class _Total:
         self._negative += int(summary["negative"])
         for name in ("dead", "always_negative"):
             batch = np.atleast_1d(summary[name].numpy())
-            self._units[name] = batch & self._units.get(name, True)
+            before = self._units.get(name, batch)
+            both = np.ones(max(batch.size, before.size), bool)  # batches may have other lengths
+            both[: batch.size] &= batch
+            both[: before.size] &= before
+            self._units[name] = both
         for name in ("before", "after"):
             power, counts = (each.numpy() for each in summary[name])
             made = (int(power), counts.astype(np.int64))
@@ -344,6 +385,11 @@ class _LateBar:
     def step(self) -> None:
         self._done += 1
         if self._bar is None and time.monotonic() - self._began > 10:
-            self._bar = tf.keras.utils.Progbar(None, unit_name="batch")
+            self._bar = tf.keras.utils.Progbar(None, interval=1, unit_name="batch")
         if self._bar is not None:
             self._bar.update(self._done)
+
+    def close(self) -> None:
+        """Ends the line."""
+        if self._bar is not None:
+            self._bar.update(self._done, finalize=True)
