@@ -363,6 +363,51 @@ def test_long_looks_show_a_bar(monkeypatch, capsys):
     assert printed.endswith("\n")
 
 
+def test_infinite_datasets_are_refused():
+    data = tf.data.Dataset.from_tensor_slices(X).batch(7).repeat()
+    with pytest.raises(ValueError, match=r"expected data that ends.*dataset\.take\(100\)"):
+        look(with_dead_units(layers.ReLU()), data)
+    assert look(with_dead_units(layers.ReLU()), data.take(2))
+
+
+def test_models_that_run_eagerly_are_read():
+    class Eager(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.relu = layers.ReLU(name="relu")
+
+        def call(self, x):
+            return self.relu(x - float(x.numpy().min()) * 0)
+
+    model = Eager()
+    model(X)
+    model.compile(loss="mse", run_eagerly=True)
+    assert look(model)["relu"].share_negative == pytest.approx((X < 0).mean())
+
+
+def test_models_that_raise_are_left_as_they_were():
+    class Raises(tf.keras.Model):
+        error = None
+
+        def __init__(self):
+            super().__init__()
+            self.relu, self.dense = layers.ReLU(), layers.Dense(2, activation="relu")
+
+        def call(self, x):
+            x = self.dense(self.relu(x))
+            if self.error is not None:
+                raise self.error
+            return x
+
+    model = Raises()
+    model(X)
+    function, model.error = model.dense.activation, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        look(model)
+    assert "call" not in vars(model.relu)
+    assert model.dense.activation is function
+
+
 # ---- the callback ----
 
 
@@ -428,6 +473,56 @@ def test_monitor_writes_for_tensorboard(tmp_path):
     assert (plugin, rows.shape[1], rows[:, 2].sum()) == ("histograms", 3, 4)
     plugin, rows = found["leaky/inputs", 1]
     assert (plugin, rows[:, 2].sum()) == ("histograms", BEFORE.size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("slopes", [np.nan, -np.inf, 3e38, 0.25])
+def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
+    prelu = layers.PReLU(name="prelu", dtype=dtype, trainable=False)
+    model = compiled(with_dead_units(prelu))
+    prelu.set_weights([np.float32([slopes, 0.25, 0.25, 0.25])])
+    monitor = ActivationMonitor(X, log_dir=tmp_path)
+    model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
+    (path,) = tmp_path.iterdir()
+    rows = [
+        tf.make_ndarray(value.tensor)
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        for value in tf.compat.v1.Event.FromString(record).summary.value
+        if value.tag == "prelu/alpha"
+    ]
+    assert rows[0][:, 2].sum() == 3 + np.isfinite(slopes)
+    mean = np.float64([slopes, 0.25, 0.25, 0.25]).mean()
+    assert monitor.values["prelu/alpha_mean"][0] == pytest.approx(mean, rel=1e-2, nan_ok=True)
+
+
+def test_monitor_counts_epochs_from_the_first():
+    model = compiled(with_dead_units(layers.ReLU(name="relu")))
+    monitor = ActivationMonitor(X, every=2)
+    y = np.zeros((101, 1), "float32")
+    model.fit(X, y, initial_epoch=3, epochs=8, verbose=0, callbacks=[monitor])
+    assert monitor.epochs == [3, 5, 7]
+
+
+def test_monitor_keeps_what_a_generator_gave():
+    """Though it gives one array again, with other numbers; and no part of what it couldn't give."""
+    array = np.zeros((10, 2), "float32")
+
+    def stream(error=None):
+        for i in (-1, 1, -1, 1):
+            array[:] = i
+            yield array, None
+        if error:
+            raise error
+
+    relu = layers.ReLU(name="relu")
+    model = compiled(tf.keras.Sequential([tf.keras.Input((2,)), relu, layers.Dense(2)]))
+    monitor = ActivationMonitor(stream())
+    model.fit(X, X, epochs=3, verbose=0, callbacks=[monitor])
+    assert monitor.values["relu/share_negative"] == [0.5] * 3
+    monitor = ActivationMonitor(stream(OSError("torn")))
+    for _ in range(2):
+        with pytest.raises(OSError, match="torn"):
+            model.fit(X, X, verbose=0, callbacks=[monitor])
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
             where a later one has another shape, no other thread may use it.
         inputs: What the model takes: arrays (a list or dict of them for several inputs), a
             `tf.data.Dataset`, a Keras dataset or an iterable of batches. Of a batch that is a
-            tuple, the first part is taken, as in `fit`.
+            tuple, the first part is taken, as in `fit`. It has to end.
         layers: The activations to draw, by name or the layers themselves, or a list of them; None
             draws all that work element by element.
 

@@ -94,7 +94,8 @@ class Probe:
         self._model, self._subject, self._named = model, subject, layers is not None
         self._targets = _chosen(model, layers, subject)
         self._layers: dict[str, Any] = {}  # by the names of what was seen
-        self._measure = call_traced(self._trace)
+        # A model that asks to be run eagerly may be one that can't be traced.
+        self._measure = self._trace if model.run_eagerly else call_traced(self._trace)
 
     def look(self, data: Any) -> dict[str, Seen]:
         """What each activation sees and sends on, over all of the data, by name."""
@@ -328,7 +329,7 @@ def _merged(one: tuple[int, np.ndarray], other: tuple[int, np.ndarray]) -> tuple
 def slopes_of(layer: Any) -> np.ndarray | None:
     """The slopes of an activation layer as a flat array; None for one that has none."""
     if isinstance(layer, LeakyReLU | _layers.PReLU):
-        return np.ravel(tf.convert_to_tensor(layer.alpha))
+        return np.ravel(tf.convert_to_tensor(layer.alpha)).astype(np.float64)
     if isinstance(layer, _layers.LeakyReLU):
         return np.ravel(slope_of_keras_leaky_relu(layer))
     return None
@@ -343,6 +344,11 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
     if isinstance(data, list | tuple | dict) or hasattr(data, "shape"):
         yield from _slices(data, subject)
         return
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"{subject}: expected data that ends. Received: {data!r}, which is infinite. "
+            "Give a part of it, such as dataset.take(100)."
+        )
     if not isinstance(data, tf.data.Dataset) and hasattr(data, "__getitem__"):
         given: Any = (data[i] for i in range(len(data)))
     elif hasattr(data, "__iter__"):
