@@ -103,6 +103,25 @@ def test_base_path_that_is_no_path(base_path):
     )
 
 
+class PathOf(os.PathLike):
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+@pytest.mark.parametrize("path", [b"models", None, Path("models")], ids=repr)
+def test_path_of_what_is_no_path(path):
+    refused(TypeError, r"base_path to be a str or a path\. Rec", small_model(), PathOf(path))
+
+
+def test_long_path_is_not_said_twice():
+    with pytest.raises(OSError, match="File name too long") as error:
+        export_saved_model(small_model(), "x" * 100_000)
+    assert len(str(error.value)) < 2000
+
+
 @pytest.mark.parametrize("base_path", ["", "  ", "a\0b"], ids=repr)
 def test_base_path_that_names_no_folder(base_path):
     refused(
@@ -303,6 +322,8 @@ def test_input_of_unknown_rank(shape, tmp_path, monkeypatch):
         (np.float32(1), r"to fit the input 'features', .*of shape \(\)"),
         ([["a"] * 6], r"to fit the input 'features', .*expected 'features' to hold float32"),
         ([[1], [1, 2]], r"to fit the input 'features', .*inhomogeneous"),
+        (np.full((2, 6), 1e300), r"to fit the input 'features', .*overflow"),
+        ([object()] * 2, r"to fit the input 'features', .*Received: warmup"),
         (np.ones((0, 6)), r"at least one\. Received: warmup with \{'features': 0\}"),
         ({"x": np.ones((2, 6))}, r"for the inputs \['features'\]\. Received: warmup=\['x'\]"),
         ({}, r"for the inputs \['features'\]\. Received: warmup='dict'"),

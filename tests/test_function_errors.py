@@ -49,6 +49,7 @@ def test_symbolic_x_is_sent_to_the_layer(package):
         *(True, False, np.True_, np.array([True, False]), "0.1", ["0.1"], None, [None, 0.1], 1j),
         *(b"0.1", object(), decimal.Decimal("0.1"), [[0.1], [0.2, 0.3]], {}, [True, 10**400]),
         *([True, 0.5], [[0.5], [np.False_]], [tf.Variable(0.1), 0.2], (tf.constant(0.1),)),
+        bytearray(b"0.1"),
     ],
     ids=lambda alpha: type(alpha).__name__ if type(alpha) in (object, np.bool_) else repr(alpha),
 )
@@ -126,3 +127,42 @@ def test_alpha_that_does_not_broadcast_is_known_while_tracing():
 def test_positive_alpha_that_is_no_bool(positive_alpha):
     with pytest.raises(TypeError, match=r"positive_alpha to be True or False\. Received: positive"):
         leaky_relu(X, positive_alpha=positive_alpha)
+
+
+def in_itself():
+    rows = [0.1]
+    rows.append(rows)
+    return rows
+
+
+class ArrayThatFails:
+    def __array__(self, *_, **__):
+        raise RuntimeError("no array today")
+
+
+@pytest.mark.parametrize("make", [in_itself, ArrayThatFails])
+def test_what_fails_while_it_is_read(make):
+    with pytest.raises(TypeError, match=r"expected alpha to be a real number.* Received: alpha="):
+        leaky_relu(X, make())
+    with pytest.raises(TypeError, match=r"expected x to be a tensor .*Received: x="):
+        leaky_relu(make())
+
+
+def test_tensor_of_a_graph_that_is_gone():
+    kept = []
+    tf.function(lambda x: kept.append(x + 1))(X)
+    with pytest.raises(TypeError, match=r"expected x to be a tensor .*Received: x="):
+        leaky_relu(kept[0])
+    with pytest.raises(TypeError, match=r"expected alpha to be a tensor .*Received: alpha="):
+        leaky_relu(X, kept[0])
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [["x" * 1000] * 1000, "x" * 10**6, 10**5000, [np.nan] * 10**5],
+    ids=["texts", "text", "integer", "list"],
+)
+def test_messages_are_short(alpha):
+    with pytest.raises((TypeError, ValueError), match="expected alpha") as error:
+        leaky_relu(X, alpha)
+    assert len(str(error.value)) < 600

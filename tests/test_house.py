@@ -13,16 +13,18 @@ import tf_leaky
 PACKAGE = Path(tf_leaky.__file__).parent
 # What each room may import, beside the standard library. Imports point down this table only.
 ROOMS = {
-    "keras_compat": {"tensorflow", "numpy"},
-    "checks": {"tensorflow", "numpy"},
-    "ops": {"tensorflow", "numpy", "checks"},
+    "messages": set(),
+    "keras_compat": {"tensorflow", "numpy", "messages"},
+    "checks": {"tensorflow", "numpy", "messages"},
+    "ops": {"tensorflow", "numpy", "messages", "checks"},
     "native": {"numpy"},
-    "layer": {"tensorflow", "numpy", "checks", "ops", "keras_compat"},
+    "layer": {"tensorflow", "numpy", "messages", "checks", "ops", "keras_compat"},
     "cloning": {"tensorflow", "keras_compat"},
-    "frozen": {"tensorflow", "checks", "layer"},
+    "frozen": {"tensorflow", "messages", "checks", "layer"},
     "models": {
         "tensorflow",
         "numpy",
+        "messages",
         "checks",
         "ops",
         "layer",
@@ -31,12 +33,12 @@ ROOMS = {
         "frozen",
     },
     "versions": set(),
-    "warmup": {"tensorflow", "numpy", "tensorflow_serving", "native"},
+    "warmup": {"tensorflow", "numpy", "tensorflow_serving", "messages", "native"},
     "verify": {"tensorflow", "numpy", "native", "keras_compat"},
-    "export": {"tensorflow", "keras_compat", "verify", "versions", "warmup"},
-    "probe": {"tensorflow", "numpy", "keras_compat", "layer"},
-    "plot": {"tensorflow", "numpy", "matplotlib", "checks", "ops", "layer", "probe"},
-    "monitor": {"tensorflow", "numpy", "probe", "plot"},
+    "export": {"tensorflow", "messages", "keras_compat", "verify", "versions", "warmup"},
+    "probe": {"tensorflow", "numpy", "messages", "keras_compat", "layer"},
+    "plot": {"tensorflow", "numpy", "matplotlib", "messages", "checks", "ops", "layer", "probe"},
+    "monitor": {"tensorflow", "numpy", "messages", "probe", "plot"},
     "__init__": {"layer", "ops", "export", "models", "monitor", "plot"},
 }
 

@@ -146,6 +146,33 @@ def test_class_in_place_of_an_instance(kind):
             LeakyReLU(**{f"alpha_{kind}": Wanted})
 
 
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        ("constraint", tf.keras.regularizers.L2(0.1)),
+        ("regularizer", tf.keras.constraints.NonNeg()),
+        ("constraint", LeakyReLU()),
+        ("regularizer", tf.keras.Sequential()),
+    ],
+)
+def test_what_is_called_for_another_end(kind, other):
+    """Slopes would be set to a penalty, in silence."""
+    with pytest.raises(ValueError, match=rf"alpha_{kind} to be .*Received: alpha_{kind}="):
+        LeakyReLU(**{f"alpha_{kind}": other})
+
+
+@pytest.mark.parametrize("shape", [3, "3", {"a": 3}, (None, "3"), (None, -3), object()], ids=repr)
+def test_input_shape_that_is_none(shape):
+    with pytest.raises(TypeError, match=r"expected one input tensor\. Received: input_shape="):
+        LeakyReLU(axis=-1).build(shape)
+
+
+@pytest.mark.parametrize("config", [None, "text", [1], np.array([]), {1: 2}], ids=repr)
+def test_config_that_is_none(config):
+    with pytest.raises(TypeError, match=r"LeakyReLU: expected config to be a dict .*: config="):
+        LeakyReLU.from_config(config)
+
+
 @pytest.mark.parametrize("dtype", ["int32", "string", "bool"])
 def test_dtype_that_computes_no_leaky_relu(dtype):
     with pytest.raises(TypeError, match=rf"expected dtype to be of float16, .*dtype='{dtype}'"):

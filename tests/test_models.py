@@ -229,6 +229,26 @@ def test_wrong_arguments_are_refused(arguments, error, message):
         convert(functional(layers.ReLU), **arguments)
 
 
+@pytest.mark.parametrize(
+    "target", [np.ones(3), tf.constant(1.0), None, b"serving"], ids=["array", "tensor", "", "bytes"]
+)
+def test_targets_that_are_no_text(target):
+    with pytest.raises(ValueError, match=r'target to be "serving" or "litert"\. Received: target='):
+        freeze(functional(layers.ReLU), target=target)
+
+
+def test_lambdas_are_kept_as_they_are():
+    """By the very function, which needs what is around it."""
+    factor = np.float32(3)
+    function = lambda x: tf.abs(x) * factor  # noqa: E731
+    model = sequential(lambda: layers.Lambda(function, output_shape=(2, 2, 3)))
+    new = convert(model)
+    assert new.layers[1] is not model.layers[1]
+    assert new.layers[1].function is function
+    x = np.random.default_rng(1).normal(size=(2, 4, 4, 2)).astype("float32")
+    np.testing.assert_array_equal(new(x), model(x))
+
+
 def test_unknown_targets_are_refused():
     with pytest.raises(ValueError, match='freeze: expected target to be "serving" or "litert"'):
         freeze(functional(layers.ReLU), target="phone")

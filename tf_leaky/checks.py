@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.messages import shown
+
+_NO_NUMBERS = (bool, np.bool_, bytearray, memoryview)
+
 
 def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
     """Returns `alpha`, a number or (nested lists of) numbers, as a float64 array.
@@ -24,18 +28,18 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
     dtype = tf.as_dtype(dtype)
     try:
         leaves = tf.nest.flatten(alpha) if isinstance(alpha, list | tuple) else [alpha]
-        # NumPy would read a variable once, and count True as 1.
-        if any(hasattr(leaf, "numpy") or isinstance(leaf, bool | np.bool_) for leaf in leaves):
+        # NumPy would read a variable once, count True as 1, and bytes as numbers.
+        if any(hasattr(leaf, "numpy") or isinstance(leaf, _NO_NUMBERS) for leaf in leaves):
             raise TypeError
         given = np.asarray(alpha)
         kind = tf.as_dtype(given.dtype)
         if not (kind.is_floating or kind.is_integer) and not _holds_exact_numbers(given):
             raise TypeError
-    except (NotImplementedError, TypeError, ValueError) as error:  # the first: a symbolic tensor
+    except Exception as error:  # of any kind: an __array__ may do what it likes
         raise TypeError(
             f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
-            f"Received: alpha={alpha!r}. Give a Python or NumPy number; slopes that are tensors "
-            "go to tf_leaky.leaky_relu, several of them as tf.stack(slopes)."
+            f"Received: alpha={shown(alpha)}. Give a Python or NumPy number; slopes that are "
+            "tensors go to tf_leaky.leaky_relu, several of them as tf.stack(slopes)."
         ) from error
     try:
         with np.errstate(over="ignore"):
@@ -46,7 +50,7 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
     if not finite:
         raise ValueError(
             f"{subject}: expected alpha to be finite in {dtype.name}. "
-            f"Received: alpha={alpha!r}. Give a finite slope, at most {dtype.max} in size."
+            f"Received: alpha={shown(alpha)}. Give a finite slope, at most {dtype.max} in size."
         )
     return values
 
@@ -74,12 +78,15 @@ def floating_tensor(value: Any, name: str) -> tf.Tensor:
         tensor = tf.convert_to_tensor(value)
         if not isinstance(tensor, tf.Tensor):  # tf_keras answers a symbolic tensor with another
             raise TypeError
-    except (TypeError, ValueError) as error:
+        if tf.executing_eagerly() and not hasattr(tensor, "numpy"):
+            raise TypeError("a tensor of a graph has no value outside of it")
+    except Exception as error:  # of any kind: an __array__ may do what it likes
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(
             f"leaky_relu: expected {name} to be a tensor or what converts to one. "
-            f"Received: {name}={value!r} of type {kind}. Give ragged and sparse tensors by their "
-            "values, and symbolic Keras tensors to the layer tf_leaky.LeakyReLU of the same Keras."
+            f"Received: {name}={shown(value)} of type {kind}. Give ragged and sparse tensors by "
+            "their values, and symbolic Keras tensors to the layer tf_leaky.LeakyReLU of the same "
+            "Keras."
         ) from error
     check_floating(tensor.dtype, name, subject="leaky_relu")
     return tensor
@@ -123,18 +130,18 @@ def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
     if not axes or not all(isinstance(a, Integral) and not isinstance(a, bool) for a in axes):
         raise TypeError(
             "LeakyReLU: expected axis to be None, an integer or a list of integers. "
-            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
+            f"Received: axis={shown(axis)}. Give None for one slope, -1 for one per channel."
         )
     if 0 in axes:
         raise ValueError(
             "LeakyReLU: expected axis to leave out the batch axis, 0. "
-            f"Received: axis={axis!r}. Give None for one slope, -1 for one per channel."
+            f"Received: axis={shown(axis)}. Give None for one slope, -1 for one per channel."
         )
     axes = tuple(int(a) for a in axes)
     if len(set(axes)) < len(axes):
         raise ValueError(
             "LeakyReLU: expected axis to name each axis once. "
-            f"Received: axis={axis!r}. Leave out what is there twice."
+            f"Received: axis={shown(axis)}. Leave out what is there twice."
         )
     return axes if isinstance(axis, list | tuple) else axes[0]
 
@@ -142,8 +149,10 @@ def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
 def checked_input_shape(input_shape: Any) -> tf.TensorShape:
     """Returns the shape of the one input, or raises a TypeError if there are several."""
     try:
+        if not isinstance(input_shape, list | tuple | tf.TensorShape | None):
+            raise TypeError
         return tf.TensorShape(input_shape)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of any kind: sizes may be any objects
         raise _several_inputs("input_shape", input_shape) from error
 
 
@@ -156,7 +165,7 @@ def check_one_tensor(inputs: Any) -> None:
         raise _several_inputs("inputs", type(inputs))
     if getattr(inputs, "sparse", False) or getattr(inputs, "ragged", False):
         raise TypeError(
-            f"LeakyReLU: expected a dense input. Received: inputs={inputs!r}. "
+            f"LeakyReLU: expected a dense input. Received: inputs={shown(inputs)}. "
             "Make it dense first, or use tf_leaky.leaky_relu on its values."
         )
 
@@ -164,14 +173,14 @@ def check_one_tensor(inputs: Any) -> None:
 def _several_inputs(name: str, received: Any) -> TypeError:
     return TypeError(
         "LeakyReLU: expected one input tensor. "
-        f"Received: {name}={received!r}. Call the layer once for each tensor."
+        f"Received: {name}={shown(received)}. Call the layer once for each tensor."
     )
 
 
 def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> dict[int, int]:
     """The sizes of the named axes, by axis, in ascending order of the (now positive) axes."""
     given = axis if isinstance(axis, tuple) else (axis,)
-    received = f"Received: axis={axis!r}, input_shape={input_shape}."
+    received = f"Received: axis={shown(axis)}, input_shape={input_shape}."
     rank = input_shape.rank
     if rank is None:
         raise ValueError(
@@ -206,27 +215,28 @@ def checked_keras_object(kind: str, value: Any) -> Any:
     take whatever is in it; here only what is registered and Keras's own is found.
     """
     keras = getattr(tf.keras, f"{kind}s")
+    own_kind = getattr(keras, kind.title())
     try:
         if isinstance(value, dict):
             found = _from_config(keras, kind, value)
         else:
             found = keras.get(value)
             # tf_keras finds its own functions by name, such as its deserializer.
-            if isinstance(value, str) and not (
-                isinstance(found, getattr(keras, kind.title())) or _registered(value)
-            ):
+            if isinstance(value, str) and not (isinstance(found, own_kind) or _registered(value)):
                 raise ValueError(found)
-        # Keras passes a class through, and tf_keras some unknown names.
-        refused = isinstance(found, type | tf.keras.layers.Layer)  # a Lambda is a Layer
-        if refused or not (found is None or callable(found)):
+        # Keras passes a class through, and tf_keras some unknown names; a Lambda is a Layer.
+        kinds = (tf.keras.constraints.Constraint, tf.keras.regularizers.Regularizer)
+        other = isinstance(found, (type, tf.keras.layers.Layer, *kinds))
+        other = other and not isinstance(found, own_kind)
+        if other or not (found is None or callable(found)):
             raise ValueError(found)
         return found
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # of any kind: a name may be any object
         own = '"positive", ' if kind == "constraint" else ""
         raise ValueError(
             f"LeakyReLU: expected alpha_{kind} to be {own}None or a Keras {kind}. "
-            f"Received: alpha_{kind}={value!r}. See tf.keras.{kind}s, and register one of your own "
-            "with tf.keras.utils.register_keras_serializable."
+            f"Received: alpha_{kind}={shown(value)}. See tf.keras.{kind}s, and register one of "
+            "your own with tf.keras.utils.register_keras_serializable."
         ) from error
 
 

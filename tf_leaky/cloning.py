@@ -8,7 +8,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.keras_compat import compile_alike, inputs_alike, inputs_of, is_graph, layers_within
+from tf_leaky.keras_compat import (
+    compile_alike,
+    copy_of_lambda,
+    inputs_alike,
+    inputs_of,
+    is_graph,
+    layers_within,
+)
 
 # Given an activation, a layer or a function, and the layer that it is in (itself where it stands
 # alone): what takes its place, or None where it stays.
@@ -64,6 +71,8 @@ class _Copy:
         parts = {part.name: part for part in reversed(layers_within(layer))}
         # The parts of a Bidirectional have a name of their own in it.
         parts |= {name.removeprefix("forward_"): part for name, part in parts.items()}
+        if isinstance(layer, tf.keras.layers.Lambda):
+            return copy_of_lambda(layer)
         config = self._config(layer.get_config(), parts, layer)
         with tf.keras.utils.custom_object_scope(_classes(parts.values())):
             return type(layer).from_config(config)

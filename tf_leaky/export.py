@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_leaky import keras_compat, verify, versions
 from tf_leaky import warmup as warmup_requests
+from tf_leaky.messages import said, shown
 
 _KERAS = threading.Lock()  # a model may be called and traced by one thread at a time
 _SUBJECT = "export_saved_model"
@@ -157,13 +158,16 @@ def _publish(
 
 def _checked_base(base_path: Any) -> Path:
     """`base_path` as a Path, or what is wrong with it."""
-    received = f"Received: base_path={base_path!r}."
-    if not isinstance(base_path, str | os.PathLike) or not isinstance(os.fspath(base_path), str):
+    received = f"Received: base_path={shown(base_path)}."
+    try:
+        text = os.fspath(base_path)
+        if not isinstance(text, str):
+            raise TypeError
+    except Exception as error:  # of any kind: a path may be any object that says it is one
         raise TypeError(
             f"{_SUBJECT}: expected base_path to be a str or a path. {received} "
             "Give the folder that holds the versions of this model."
-        )
-    text = os.fspath(base_path)
+        ) from error
     if not text.strip() or "\0" in text:
         raise ValueError(
             f"{_SUBJECT}: expected base_path to name a folder. {received} "
@@ -192,14 +196,14 @@ def _checked_base(base_path: Any) -> Path:
     if patterns := sorted(set("[]*?\\") & set(str(base.absolute()))):
         raise ValueError(
             f"{_SUBJECT}: expected base_path without characters that TensorFlow takes for a "
-            f"pattern. {received} It is {str(base.absolute())!r}, with {' '.join(patterns)} in it. "
-            "Give another folder."
+            f"pattern. {received} It is {shown(str(base.absolute()))}, with "
+            f"{' '.join(patterns)} in it. Give another folder."
         )
     if os.path.lexists(base) and not base.is_dir():
         what = "a link to nothing" if base.is_symlink() and not base.exists() else "a file"
         raise FileExistsError(
             f"{_SUBJECT}: expected base_path to be a folder. "
-            f"Received: base_path={text!r}, which is {what}. Give the folder of the versions."
+            f"Received: base_path={shown(text)}, which is {what}. Give the folder of the versions."
         )
     return base
 
@@ -210,14 +214,14 @@ def _checked_version(version: Any) -> int | None:
     if not isinstance(version, Integral) or isinstance(version, bool):
         raise TypeError(
             f"{_SUBJECT}: expected version to be an integer or None. "
-            f"Received: version={version!r}. None takes the next one."
+            f"Received: version={shown(version)}. None takes the next one."
         )
     number = int(version)
     if not 1 <= number <= versions.MAX_VERSION:
         bound = "above 0" if number < 1 else "below 2**63, as TensorFlow Serving holds it"
         raise ValueError(
             f"{_SUBJECT}: expected version to be {bound}. "
-            f"Received: version={version!r}. None takes the next one."
+            f"Received: version={shown(version)}. None takes the next one."
         )
     return number
 
@@ -227,7 +231,7 @@ def _check_free(base: Path, version: int | None) -> None:
     if name is not None:
         raise FileExistsError(
             f"{_SUBJECT}: expected a version that is not there yet. "
-            f"Received: version={version!r}, and {str(base / name)!r} exists. "
+            f"Received: version={shown(version)}, and {str(base / name)!r} exists. "
             "None takes the next one."
         )
 
@@ -254,6 +258,6 @@ def _explained(base: Path, version: int | None) -> Iterator[None]:
 def _unwritable(kind: type[OSError], base: Path, error: Exception) -> OSError:
     return kind(
         f"{_SUBJECT}: expected base_path to be a folder that can be written, with room for the "
-        f"model. Received: base_path={str(base)!r}, and {error}. Nothing was published: make room, "
-        "or give another folder."
+        f"model. Received: base_path={shown(str(base))}, and {said(error)}. Nothing was "
+        "published: make room, or give another folder."
     )

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import check_one_tensor
 from tf_leaky.layer import LeakyReLU
+from tf_leaky.messages import shown
 
 # From an `.h5`, Keras 3 makes the layer or function `maximum` of a string that names it. None has a
 # space in its name.
@@ -33,7 +34,7 @@ class FrozenLeakyReLU(LeakyReLU):
         if form not in FORMS:
             raise ValueError(
                 f"FrozenLeakyReLU: expected form to be one of {', '.join(FORMS)}. "
-                f"Received: form={form!r}. `freeze` chooses it."
+                f"Received: form={shown(form)}. `freeze` chooses it."
             )
         self.form = form
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.messages import shown
+
 
 def refuse_other_backends() -> None:
     """Raises ImportError unless `tf.keras` computes with TensorFlow."""
@@ -36,7 +38,7 @@ def check_built_model(model: Any, *, subject: str) -> None:
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
         raise TypeError(
             f"{subject}: expected a model of {_package(tf.keras.Model)}, the Keras that tf.keras "
-            f"stands for. Received: model={model!r} of type {kind}. "
+            f"stands for. Received: model={shown(model)} of type {kind}. "
             "Build it with tf.keras; TF_USE_LEGACY_KERAS=1 makes that tf_keras."
         )
     if not model.built:
@@ -280,6 +282,17 @@ def inputs_alike(model: Any) -> Any:
 def layers_within(layer: Any) -> list[Any]:
     """The layers that a layer holds, and those that they hold, the outer ones first."""
     return list(layer._flatten_layers(include_self=False, recursive=True))
+
+
+def copy_of_lambda(layer: Any) -> Any:
+    """A Lambda with the very function of another: no code is read from a config.
+
+    Keras 3 refuses to, as in a file it may be a stranger's.
+    """
+    trusted = {} if _package(tf.keras.Model) == "tf_keras" else {"safe_mode": False}
+    new = type(layer).from_config(layer.get_config(), **trusted)
+    new.function = layer.function
+    return new
 
 
 def compile_alike(model: Any, new: Any) -> None:

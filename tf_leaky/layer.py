@@ -17,6 +17,7 @@ from tf_leaky.checks import (
     constant_slopes,
     sizes_of_axes,
 )
+from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 keras_compat.refuse_other_backends()
@@ -112,7 +113,7 @@ class LeakyReLU(tf.keras.layers.Layer):
         if not isinstance(trainable_alpha, bool):
             raise TypeError(
                 "LeakyReLU: expected trainable_alpha to be True or False. "
-                f"Received: trainable_alpha={trainable_alpha!r}. Give a Python bool."
+                f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
             )
         self.trainable_alpha = trainable_alpha
         self.axis = checked_axis(axis)
@@ -131,12 +132,13 @@ class LeakyReLU(tf.keras.layers.Layer):
         if values.ndim and self.axis is None:
             raise ValueError(
                 "LeakyReLU: expected alpha to be one number where axis is None. "
-                f"Received: alpha={alpha!r}. Name the axes with slopes of their own, as in axis=-1."
+                f"Received: alpha={shown(alpha)}. "
+                "Name the axes with slopes of their own, as in axis=-1."
             )
         if self._positive_alpha and (values < SMALLEST_POSITIVE_ALPHA).any():
             raise ValueError(
                 f"LeakyReLU: expected alpha to be at least {SMALLEST_POSITIVE_ALPHA}, as a trained "
-                f"slope is kept positive by default. Received: alpha={alpha!r}. "
+                f"slope is kept positive by default. Received: alpha={shown(alpha)}. "
                 "Give alpha_constraint=None to let it go anywhere, or a larger alpha."
             )
         return values
@@ -228,6 +230,11 @@ class LeakyReLU(tf.keras.layers.Layer):
         Keras 3 spells alpha `negative_slope`; Keras 2.0 wrote it as
         `{"type": "ndarray", "value": alpha}`.
         """
+        if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+            raise TypeError(
+                "LeakyReLU: expected config to be a dict with names as keys. "
+                f"Received: config={shown(config)}. Give what get_config returned."
+            )
         config = dict(config)
         axes = config.pop("axes", None)
         if axes is not None:

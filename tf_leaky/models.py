@@ -18,6 +18,7 @@ from tf_leaky.keras_compat import (
     slope_of_keras_leaky_relu,
 )
 from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, LeakyReLU
+from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 _log = logging.getLogger("tf_leaky")
@@ -77,18 +78,18 @@ def convert(
         if alpha.ndim:
             raise ValueError(
                 "convert: expected alpha to be one number or None. "
-                f"Received: alpha={alpha.tolist()!r}. One slope fits all activations."
+                f"Received: alpha={shown(alpha.tolist())}. One slope fits all activations."
             )
         alpha = float(alpha)
     if trainable_alpha is not None and not isinstance(trainable_alpha, bool):
         raise TypeError(
             "convert: expected trainable_alpha to be True, False or None. "
-            f"Received: trainable_alpha={trainable_alpha!r}. Give a Python bool."
+            f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
         )
     if checked_axis(axis) is not None and not trainable_alpha:
         raise ValueError(
             "convert: expected axis only where slopes are to be trained. "
-            f"Received: axis={axis!r}, trainable_alpha={trainable_alpha!r}. "
+            f"Received: axis={shown(axis)}, trainable_alpha={shown(trainable_alpha)}. "
             "Give trainable_alpha=True too."
         )
 
@@ -150,10 +151,10 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         >>> freeze(tf.keras.Sequential(layers)).layers[0].alpha
         0.25
     """
-    if target not in ("serving", "litert"):
+    if not isinstance(target, str) or target not in ("serving", "litert"):
         raise ValueError(
             'freeze: expected target to be "serving" or "litert". '
-            f"Received: target={target!r}. See the docstring for what each does."
+            f"Received: target={shown(target)}. See the docstring for what each does."
         )
     _check_graph(model, "freeze")
 

@@ -32,6 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import constant_slopes, fit, floating_tensor, wider
+from tf_leaky.messages import shown
 
 DEFAULT_ALPHA = 0.1
 
@@ -89,7 +90,7 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
     if not isinstance(positive_alpha, bool):
         raise TypeError(
             "leaky_relu: expected positive_alpha to be True or False. "
-            f"Received: positive_alpha={positive_alpha!r}. Give a Python bool."
+            f"Received: positive_alpha={shown(positive_alpha)}. Give a Python bool."
         )
     if isinstance(alpha, float):
         return _fixed(alpha + 0.0, x.dtype)(x)  # -0.0 becomes 0.0: a cache takes them for one

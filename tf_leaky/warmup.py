@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky import native
+from tf_leaky.messages import said, shown
 
 _PATH = "assets.extra/tf_serving_warmup_requests"
 Arrays = dict[str, np.ndarray]
@@ -54,7 +55,7 @@ def dtypes(warmup: Any, specs: dict[str, Any]) -> dict[str, Any]:
     for name, value in _named(warmup, specs):
         try:
             dtype = tf.convert_to_tensor(value).dtype
-        except (TypeError, ValueError):  # `requests` says what is wrong with it
+        except Exception:  # of any kind: `requests` says what is wrong with it
             dtype = specs[name].dtype
         found[name] = specs[name].dtype if dtype.is_floating else dtype
     return found
@@ -74,8 +75,8 @@ def _named(warmup: Any, specs: dict[str, Any]) -> list[tuple[str, Any]]:
         received = sorted(given) if given else type(warmup).__qualname__
         raise ValueError(
             f"export_saved_model: expected warmup for the inputs {names}. "
-            f"Received: warmup={received!r}. Give an array for one input, a dict of arrays by name "
-            "for several, or a list in this order."
+            f"Received: warmup={shown(received)}. Give an array for one input, a dict of "
+            "arrays by name for several, or a list in this order."
         )
     return [(name, given[name]) for name in names]
 
@@ -84,10 +85,11 @@ def _array(value: Any, spec: Any, name: str) -> np.ndarray:
     """`value` in the dtype of `spec` (bfloat16: in float32), whose shape it must have."""
     expected = f"the input {name!r}, of shape {tuple(spec.shape)} and dtype {spec.dtype.name}"
     try:
-        array = native.to_array(value, spec.dtype.as_datatype_enum, name)
+        with np.errstate(over="raise"):
+            array = native.to_array(value, spec.dtype.as_datatype_enum, name)
         reason = f"of shape {array.shape}"
-    except (RuntimeError, ValueError) as error:  # the latter: rows of unequal length
-        array, reason = None, str(error)
+    except Exception as error:  # of any kind: it is NumPy that reads it
+        array, reason = None, said(error)
     if array is None or not spec.shape.is_compatible_with(array.shape):
         raise ValueError(
             f"export_saved_model: expected warmup to fit {expected}. "
