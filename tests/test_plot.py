@@ -55,7 +55,9 @@ def test_draws_on_the_given_axes_and_shows_nothing(monkeypatch):
 
 @pytest.mark.parametrize("ax", [3, "axes", pyplot], ids=["number", "text", "module"])
 def test_ax_that_is_no_axes(ax):
-    with pytest.raises(TypeError, match=r"ax to be a matplotlib Axes or None\. Received: ax="):
+    with pytest.raises(
+        TypeError, match=r"ax to be a plain matplotlib Axes or None\. Received: ax="
+    ):
         plot_leaky_relu(ax=ax)
 
 
@@ -105,3 +107,19 @@ def test_legend_of_many_slopes_has_one_entry_each():
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels.count("df/dx, alpha = 0.1") == 1
     assert len(labels) == 5
+
+
+@pytest.mark.parametrize("projection", ["polar", "3d"])
+def test_ax_of_another_projection(projection):
+    _, ax = pyplot.subplots(subplot_kw={"projection": projection})
+    with pytest.raises(TypeError, match=r"a plain matplotlib Axes or None\. Received: ax="):
+        plot_leaky_relu(ax=ax)
+    assert not ax.lines
+
+
+def test_more_slopes_than_can_be_read():
+    assert len(plot_leaky_relu(np.linspace(0, 1, 100)).lines) == 200
+    pyplot.close("all")
+    with pytest.raises(ValueError, match=r"(?s)at most 100 slopes.*alpha=.*, of 101\. Give some"):
+        plot_leaky_relu(np.linspace(0, 1, 101))
+    assert pyplot.get_fignums() == []

@@ -10,11 +10,14 @@ import tensorflow as tf
 
 from tf_leaky.checks import constant_slopes
 from tf_leaky.layer import LeakyReLU
+from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 from tf_leaky.probe import Probe, Seen
 
 # Of Okabe and Ito's colours for the colour-blind, those that are seen on white and on black.
 COLOURS = ("#0090D0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8C6BB1")
+
+_MOST = 100  # slopes of one picture
 
 
 def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
@@ -35,7 +38,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
         TypeError: If `alpha` is not numeric, or `ax` no Axes.
-        ValueError: If `alpha` is not finite, or holds no slope.
+        ValueError: If `alpha` is not finite, or holds no slope or more than 100.
 
     Example:
         >>> ax = plot_leaky_relu([0.1, 0.3])
@@ -54,15 +57,21 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
     if not slopes.size:
         raise ValueError(
             "plot_leaky_relu: expected at least one slope. "
-            f"Received: alpha={alpha!r}. Give a number or a list of numbers."
+            f"Received: alpha={shown(alpha)}. Give a number or a list of numbers."
         )
-    if ax is not None and not (hasattr(ax, "plot") and hasattr(ax, "set")):
+    if slopes.size > _MOST:
+        raise ValueError(
+            f"plot_leaky_relu: expected at most {_MOST} slopes, which is more than can be read. "
+            f"Received: alpha={shown(alpha)}, of {slopes.size}. Give some of them."
+        )
+    pyplot = _pyplot("plot_leaky_relu")
+    if ax is not None and not (isinstance(ax, pyplot.Axes) and ax.name == "rectilinear"):
         raise TypeError(
-            "plot_leaky_relu: expected ax to be a matplotlib Axes or None. "
-            f"Received: ax={ax!r}. None makes a new figure."
+            "plot_leaky_relu: expected ax to be a plain matplotlib Axes or None. "
+            f"Received: ax={shown(ax)}. None makes a new figure."
         )
     if ax is None:
-        _, ax = _pyplot("plot_leaky_relu").subplots(layout="constrained")
+        _, ax = pyplot.subplots(layout="constrained")
     # 0 twice: the derivative jumps there, from alpha, which holds at 0 itself, to 1.
     above_zero = float(np.finfo(np.float32).tiny)
     x = np.concatenate([np.linspace(-5, 0, 501), np.linspace(above_zero, 5, 501)])
