@@ -15,7 +15,7 @@ import tensorflow as tf
 import training
 
 from tf_leaky import LeakyReLU
-from tf_leaky.frozen import FrozenLeakyReLU
+from tf_leaky.frozen import FORMS, FrozenLeakyReLU
 
 KERAS_3 = training.KERAS_3
 each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
@@ -291,7 +291,7 @@ def test_slope_that_is_nan_stays_so_and_stops_the_training(constraint, axis, rng
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-@pytest.mark.parametrize("form", ["maximum", "where", "relu"])
+@pytest.mark.parametrize("form", FORMS)
 def test_frozen_slopes_hide_nothing(form, value):
     layer = FrozenLeakyReLU([0.5, 0.25, 0.0], axis=-1, form=form)
     x = np.array([[1.0, -1.0, -1.0], [value] * 3], "float32")

@@ -240,7 +240,7 @@ def test_slope_as_keras_2_0_wrote_it_runs_no_thing(payload, honest, canary, tmp_
 @pytest.mark.parametrize("key", ["form", "alpha", "alpha_constraint", "alpha_regularizer"])
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_no_entry_of_a_frozen_layer_runs_a_thing(key, payload, canary):
-    layer = FrozenLeakyReLU([0.5, 0.25, 0.1], axis=-1, form="where", name="ours")
+    layer = FrozenLeakyReLU([0.5, 0.25, 0.1], axis=-1, form="by where", name="ours")
     config = json.loads(model_of(layer).to_json())
     entry(key, PAYLOADS[payload])(config["config"]["layers"][-1])
     (canary.parent / "model.json").write_text(json.dumps(config))
