@@ -67,7 +67,7 @@ def start_all(workers):
                     )
                 )
             pids = ", ".join(str(process.pid) for process in processes)
-            print(f"{workers} workers on this machine: processes {pids}", flush=True)
+            print(f"workers on this machine: {workers}, processes {pids}", flush=True)
             wait_for(processes, logs)
         finally:
             for process in processes:
@@ -118,7 +118,7 @@ def wait_for(processes, logs):
 def tail(log):
     """The end of a worker's log."""
     log.seek(0)
-    return f"Its log ends with:\n{log.read()[-2000:]}"
+    return f"Its log ends with:\n{log.read()[-2000:].rstrip()}"
 
 
 def end_with(parent):
@@ -141,8 +141,11 @@ def work(arguments):
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     name, is_chief = who(strategy.cluster_resolver)
+    is_tf_keras = tf.keras.Model.__module__.startswith("tf_keras")
+    check(is_tf_keras, name, "tf_keras, by TF_USE_LEGACY_KERAS=1: Keras 3 can't fit here")
     workers = strategy.num_replicas_in_sync
     (x, y), (x_test, y_test) = load_data()
+    tf.keras.utils.set_random_seed(0)
     with strategy.scope():
         model = build_model()
     say(name, f"one of {workers}, {'the chief' if is_chief else 'ready'}")
@@ -179,8 +182,8 @@ def work(arguments):
 
 
 def who(resolver):
-    """The name of this worker, and whether it is the chief."""
-    kind, index = resolver.task_type, resolver.task_id
+    """The name of this worker, and whether it is the chief; alone, it is."""
+    kind, index = resolver.task_type or "worker", resolver.task_id or 0
     has_chief = "chief" in resolver.cluster_spec().jobs
     return f"{kind} {index}", kind == "chief" or (not has_chief and index == 0)
 

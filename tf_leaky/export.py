@@ -62,11 +62,11 @@ def export_saved_model(
 
     Raises:
         TypeError: If `model` is not a Keras model, `base_path` no path or `version` no integer.
-        ValueError: If the model is not built, or made for several workers (load its file outside of
-            the strategy); its inputs are not known, have no known rank, or are
-            sparse or ragged; its forward pass is compiled by XLA; `base_path` is empty, a URL, not
-            UTF-8 or has a backslash or one of `[]*?` in it, which TensorFlow takes for patterns;
-            `version` is out of range; or `warmup` does not fit the inputs.
+        ValueError: If the model is not built, or belongs to several workers (load its file outside
+            of their strategy); its inputs are not known, have no known rank, or are sparse or
+            ragged; its forward pass is compiled by XLA; `base_path` is empty, a URL, not UTF-8 or
+            has a backslash or one of `[]*?` in it, which TensorFlow takes for patterns; `version`
+            is out of range; or `warmup` does not fit the inputs.
         ImportError: If `warmup` is given without tensorflow-serving-api.
         FileExistsError: If the version is already there, which is never overwritten, or `base_path`
             is no folder.
