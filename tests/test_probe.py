@@ -632,3 +632,64 @@ def test_activations_without_a_gradient_are_dead_where_they_are_0():
     nan = np.full_like(X, np.nan)
     (seen,) = look(with_dead_units(layers.ReLU()), nan).values()
     assert seen.before.cropped(60).counts.sum() == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [np.ones((2, 7), "float32"), iter([0.1, 0.2]), range(2), np.full((2, 2), "text")],
+    ids=["other shape", "iterator of numbers", "range", "texts"],
+)
+def test_data_that_the_model_can_not_be_called_on(data):
+    match = r"(?s)test: expected data that the model can be called on\. Received: data .*failed: "
+    with pytest.raises(ValueError, match=match):
+        look(with_dead_units("relu", inside=True), data)
+
+
+@pytest.mark.parametrize(
+    "data", ["text", b"bytes", object(), 3], ids=lambda each: type(each).__name__
+)
+def test_data_of_a_wrong_kind(data):
+    with pytest.raises(TypeError, match=r"data to be arrays, .* Received: data="):
+        look(with_dead_units("relu", inside=True), data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [tf.constant(1.0), tf.sparse.from_dense([[1.0, 2.0]]), [[[0.1]]], tf.keras.Input((2,))],
+    ids=["scalar", "sparse", "lists", "symbolic"],
+)
+def test_data_that_can_not_be_sliced(data):
+    with pytest.raises(ValueError, match=r"(?s)arrays with one number of examples.*: data="):
+        look(with_dead_units("relu", inside=True), data)
+
+
+def test_data_without_an_end():
+    data = tf.data.Dataset.from_tensors(X).repeat()
+    with pytest.raises(ValueError, match=r"data that ends\. Received: data=.* infinite"):
+        look(with_dead_units("relu", inside=True), data)
+
+
+@pytest.mark.parametrize("name", [tf.float32, np.array(["dense"]), object()], ids=repr)
+def test_layers_that_are_no_names(name):
+    with pytest.raises(ValueError, match=r"layers to name activations .*Received: layers="):
+        look(with_dead_units("relu", inside=True), layers=name)
+
+
+@pytest.mark.parametrize("log_dir", ["", " ", "a\0b"], ids=repr)
+def test_log_dir_that_names_no_folder(log_dir):
+    with pytest.raises(ValueError, match=r"log_dir to name a folder\. Received: log_dir="):
+        ActivationMonitor(X, log_dir=log_dir)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["there", "there/below", "x" * 300, "x/" * 3000, "\udcff"],
+    ids=["file", "below a file", "long name", "long path", "not UTF-8"],
+)
+def test_log_dir_that_can_not_be_written(name, tmp_path):
+    (tmp_path / "there").write_text("")
+    monitor = ActivationMonitor(X, log_dir=tmp_path / name)
+    monitor.set_model(with_dead_units("relu", inside=True))
+    with pytest.raises(OSError, match=r"(?s)folder that can be written\. Received: log_dir="):
+        monitor.on_train_begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.messages import said, shown
 from tf_leaky.plot import draw_lines
 from tf_leaky.probe import Probe, Seen
 
@@ -52,7 +54,8 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         TypeError: If `every` is no integer, `log_dir` no path, or, when training begins, `data` is
             none of the above.
         ValueError: If `every` is below 1, or, when training begins, the model has no activations or
-            `data` is empty.
+            `data` is empty, or not what the model can be called on; or `log_dir` names nothing.
+        OSError: If `log_dir` can't be written, when training begins.
 
     Example:
         >>> import numpy as np
@@ -72,17 +75,22 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         if isinstance(every, bool) or not isinstance(every, int | np.integer):
             raise TypeError(
                 "ActivationMonitor: expected every to be an integer. "
-                f"Received: every={every!r}. It counts epochs."
+                f"Received: every={shown(every)}. It counts epochs."
             )
         if every < 1:
             raise ValueError(
                 "ActivationMonitor: expected every to be at least 1. "
-                f"Received: every={every!r}. It counts epochs."
+                f"Received: every={shown(every)}. It counts epochs."
             )
         if log_dir is not None and not isinstance(log_dir, str | Path):
             raise TypeError(
                 "ActivationMonitor: expected log_dir to be a path or None. "
-                f"Received: log_dir={log_dir!r}. Give the folder that TensorBoard reads."
+                f"Received: log_dir={shown(log_dir)}. Give the folder that TensorBoard reads."
+            )
+        if log_dir is not None and (not str(log_dir).strip() or "\0" in str(log_dir)):
+            raise ValueError(
+                "ActivationMonitor: expected log_dir to name a folder. "
+                f"Received: log_dir={shown(log_dir)}. Give the folder that TensorBoard reads."
             )
         # An iterator is read once, and every look needs all of it.
         once = hasattr(data, "__next__")
@@ -99,7 +107,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         if self.model.built:
             self._probe = Probe(self.model, None, subject="ActivationMonitor")
         if self._log_dir is not None:
-            self._writer = tf.summary.create_file_writer(str(self._log_dir))
+            self._writer = _writer(self._log_dir)
         self.epochs, self.values = [], {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -150,6 +158,19 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
                     counts, edges = np.histogram(slopes, 30, ends)
                     _summarize(f"{name}/alpha", _rows(edges, counts), "histograms")
         self._writer.flush()
+
+
+def _writer(log_dir: Any) -> Any:
+    """What writes for TensorBoard."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            Path(log_dir).lstat()  # TensorFlow makes half of a path that is too long
+        return tf.summary.create_file_writer(str(log_dir))
+    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: it isn't UTF-8
+        raise OSError(
+            "ActivationMonitor: expected log_dir to be a folder that can be written. "
+            f"Received: log_dir={shown(log_dir)}, and {said(error)}. Give another folder."
+        ) from error
 
 
 class _Kept:

@@ -140,7 +140,8 @@ def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
         TypeError: If `model` is no model of `tf.keras`, or `inputs` no data.
-        ValueError: If `model` isn't built or has no such activations, or `inputs` is empty.
+        ValueError: If `model` isn't built or has no such activations, or `inputs` is empty or not
+            what the model can be called on.
 
     Example:
         >>> relu = tf.keras.layers.ReLU(name="relu")

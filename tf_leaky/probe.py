@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from tf_leaky.keras_compat import (
     slope_of_keras_leaky_relu,
 )
 from tf_leaky.layer import LeakyReLU
+from tf_leaky.messages import said, shown
 
 BATCH = 32  # examples at a time, of arrays
 _BINS = 2048  # of a histogram; the middle one begins at 0
@@ -102,7 +103,7 @@ class Probe:
         totals: dict[str, _Total] = {}
         bar = _LateBar()
         for batch in batches(data, subject=self._subject):
-            for name, summaries in self._measure(batch).items():
+            for name, summaries in self._measured(batch).items():
                 for summary in summaries:
                     totals.setdefault(name, _Total()).add(summary)
             bar.step()
@@ -115,6 +116,18 @@ class Probe:
                 "What these call can't be read."
             )
         return {name: total.seen(self._layers[name]) for name, total in totals.items()}
+
+    def _measured(self, batch: Any) -> Any:
+        try:
+            return self._measure(batch)
+        except Exception as error:  # of any kind: it is the model that is called
+            if f"{self._subject}: expected" in str(error):
+                raise
+            raise ValueError(
+                f"{self._subject}: expected data that the model can be called on. "
+                f"Received: data with a batch of {shown(batch)}, on which {self._model.name!r} "
+                f"failed: {said(error)}. Give what `fit` takes as x."
+            ) from error
 
     def _trace(self, inputs: Any) -> dict[str, list[dict[str, tf.Tensor]]]:
         found: dict[str, list[dict[str, tf.Tensor]]] = {}
@@ -198,20 +211,20 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
         wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
         chosen = []
         for each in wanted:
-            matches = [pair for pair in found if each in (pair[0].name, pair[0])]
+            matches = [pair for pair in found if pair[0] is each or _is_name(each, pair[0])]
             matches = matches or [(layer, "call") for layer in within if layer is each]
             if not matches:
                 names = ", ".join(layer.name for layer, _ in found)
                 raise ValueError(
                     f"{subject}: expected layers to name activations of the model. "
-                    f"Received: {each!r}. It has {names or 'none'}."
+                    f"Received: layers={shown(each)}. It has {names or 'none'}."
                 )
             chosen += matches
         found = chosen
     if not found:
         raise ValueError(
-            f"{subject}: expected a model with activations. Received: {model.name!r}, with none "
-            "that works element by element. Name layers to read others."
+            f"{subject}: expected a model with activations. Received: model={model.name!r}, "
+            "with none that works element by element. Name layers to read others."
         )
     steps = _parts(within, _layers.TimeDistributed)
     targets: dict[str, _Target] = {}
@@ -227,6 +240,10 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
 def _parts(layers: list[Any], kind: Any) -> set[int]:
     """The ids of the layers within those of a kind."""
     return {id(part) for each in layers if isinstance(each, kind) for part in layers_within(each)}
+
+
+def _is_name(text: Any, layer: Any) -> bool:
+    return isinstance(text, str) and text == layer.name
 
 
 def _where(layer: Any) -> str | None:
@@ -344,19 +361,20 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
     if isinstance(data, list | tuple | dict) or hasattr(data, "shape"):
         yield from _slices(data, subject)
         return
-    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
-            f"{subject}: expected data that ends. Received: {data!r}, which is infinite. "
-            "Give a part of it, such as dataset.take(100)."
-        )
-    if not isinstance(data, tf.data.Dataset) and hasattr(data, "__getitem__"):
+    texts = isinstance(data, str | bytes | bytearray | Mapping)
+    if not isinstance(data, tf.data.Dataset) and hasattr(data, "__getitem__") and not texts:
         given: Any = (data[i] for i in range(len(data)))
-    elif hasattr(data, "__iter__"):
+    elif hasattr(data, "__iter__") and not texts:
         given = data
     else:
         raise TypeError(
             f"{subject}: expected data to be arrays, a tf.data.Dataset or an iterable of batches. "
-            f"Received: {data!r}. Give what `fit` takes as x."
+            f"Received: data={shown(data)}. Give what `fit` takes as x."
+        )
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"{subject}: expected data that ends. Received: data={shown(data)}, which is infinite. "
+            "Give a part of it, such as dataset.take(100)."
         )
     empty = True
     for batch in given:
@@ -364,18 +382,26 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
         yield batch[0] if isinstance(batch, tuple) else batch
     if empty:
         raise ValueError(
-            f"{subject}: expected data with at least one batch. Received: {data!r}, with none. "
-            "An iterator that was read to its end gives no more."
+            f"{subject}: expected data with at least one batch. Received: data={shown(data)}, with "
+            "none. An iterator that was read to its end gives no more."
         )
 
 
+def _is_array(part: Any) -> bool:
+    """Whether it can be sliced: no sparse tensor, and none of a graph that is gone."""
+    return hasattr(part, "__getitem__") and (not tf.is_tensor(part) or hasattr(part, "numpy"))
+
+
 def _slices(data: Any, subject: str) -> Iterator[Any]:
-    parts = tf.nest.flatten(data)
-    sizes = {part.shape[0] if getattr(part, "shape", ()) else None for part in parts}
+    try:
+        parts = tf.nest.flatten(data)
+        sizes = {part.shape[0] if _is_array(part) else None for part in parts}
+    except Exception:  # of any kind: lists may be deep, and a shape without a first size
+        parts, sizes = [], {None}
     if len(sizes) != 1 or sizes & {None, 0}:
         raise ValueError(
             f"{subject}: expected arrays with one number of examples, above 0. "
-            f"Received: sizes {sorted(sizes, key=str)} of {len(parts)} arrays. "
+            f"Received: data={shown(data)}, sizes {sorted(sizes, key=str)}. "
             "The first axis is that of the examples."
         )
     for start in range(0, int(parts[0].shape[0]), BATCH):
