@@ -163,10 +163,10 @@ def edited(source, path, edit):
                 new.writestr(name, text(part) if name == "config.json" else part)
 
 
-def read(path):
+def read(path, **options):
     if path.suffix == ".json":
         return tf.keras.models.model_from_json(path.read_text())
-    return tf.keras.models.load_model(path, compile=False)
+    return tf.keras.models.load_model(path, compile=False, **options)
 
 
 def used(model):
@@ -178,10 +178,10 @@ def used(model):
     tf.keras.models.clone_model(convert(model)).get_config()
 
 
-def error_of(path):
+def error_of(path, **options):
     """The error that loading and using a file ends in, None where there is none; and the model."""
     try:
-        model = read(path)
+        model = read(path, **options)
         used(model)
     except Exception as error:
         return error, None
@@ -226,6 +226,19 @@ def test_no_entry_of_ours_runs_a_thing(key, payload, form, honest, canary, tmp_p
         spelt = {"negative_slope": "alpha", "axes": "axis"}.get(key, key)
         assert isinstance(error, TypeError | ValueError)
         assert f"LeakyReLU: expected {spelt} to be" in str(error)
+
+
+@pytest.mark.parametrize("key", ["alpha_constraint", "alpha_regularizer"])
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_without_safe_mode_none_runs_either(payload, key, honest, canary, tmp_path):
+    path = tmp_path / "model.keras"
+    edited(honest.with_suffix(".keras"), path, entry(key, PAYLOADS[payload]))
+    error, model = error_of(path, safe_mode=False)
+    assert not canary.exists()
+    if error is None:
+        assert is_right_layer(model, key, payload)
+    else:
+        assert f"LeakyReLU: expected {key} to be" in str(error)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
