@@ -439,3 +439,23 @@ def test_second_derivative_inside_a_branch(case, rng):
         return tf.function(run, autograph=False)
 
     np.testing.assert_allclose(second(case)(x, alpha), second(plain)(x, alpha), rtol=1e-13)
+
+
+@pytest.mark.parametrize("alpha", [(0.3, 0.1, 1.5), (0.3, -0.1, 1.5)], ids=str)
+def test_second_derivative_of_constant_slopes_inside_a_branch(alpha, rng):
+    """Where the shape of x is unknown, the slopes are spread out in the branch's own graph."""
+    x = rng.normal(size=(2, 3))
+
+    def second(function):
+        def run(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.cond(tf.size(x) > 0, lambda: function(x, alpha) ** 3, lambda: x)
+                gradient = tf.reduce_sum(inner.gradient(y, x) ** 2)
+            return outer.gradient(gradient, x)
+
+        return tf.function(run, input_signature=[tf.TensorSpec(None, tf.float64)], autograph=False)
+
+    np.testing.assert_allclose(second(leaky_relu)(x), second(plain)(x), rtol=1e-13)

@@ -98,7 +98,10 @@ def test_number_uses_the_fused_kernel_both_ways(alpha):
     assert not {"Select", "SelectV2", "Greater", "Maximum"} & set(types)
 
 
-@pytest.mark.parametrize(("alpha", "fused"), [(0.25, True), (0.1, False), (1e300, False)])
+@pytest.mark.parametrize(
+    ("alpha", "fused"),
+    [(0.25, True), (float(np.float32(0.1)), True), (0.1, False), (1e300, False)],
+)
 def test_float64_uses_the_fused_kernel_only_where_it_is_exact(alpha, fused):
     types = op_types(lambda x: leaky_relu(x, alpha), tf.TensorSpec([3], tf.float64))
     assert ("LeakyRelu" in types) == fused

@@ -94,7 +94,7 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
         )
     if isinstance(alpha, float):
         return _fixed(alpha + 0.0, x.dtype)(x)  # -0.0 becomes 0.0: a cache takes them for one
-    if not (tf.is_tensor(alpha) or isinstance(alpha, tf.Variable)):
+    if not tf.is_tensor(alpha):  # which variables are too
         slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
         return _fixed_select(x, slopes) if slopes.ndim else leaky_relu(x, float(slopes))
     alpha = fit(floating_tensor(alpha, "alpha"), x)
@@ -171,9 +171,9 @@ def _fixed(alpha: float, dtype: tf.DType) -> Any:
 
 def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
     """Leaky ReLU of slopes that are numbers, by plain operations."""
-    wide = wider(x.dtype, tf.float32)
+    wide = wider(x.dtype)
     slopes = fit(tf.constant(alpha, wide), x)
-    keeps_x = bool((alpha < 0).any())
+    keeps_x = (alpha < 0).any()
     x = _local(x) if keeps_x else x
     kept_x = x if keeps_x else None  # what a closure names, it keeps
     dtype = x.dtype
@@ -181,7 +181,7 @@ def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         kept = y if kept_x is None else kept_x
         with tf.control_dependencies([upstream]):
-            return tf.cast(_slope_at(kept, _local(slopes)) * tf.cast(upstream, wide), dtype)
+            return tf.cast(_slope_at(kept, slopes) * tf.cast(upstream, wide), dtype)
 
     return _differentiate(lambda x: _select(x, slopes), backward, x)
 
@@ -254,7 +254,7 @@ def _sum_like(alpha: tf.Tensor, terms: tf.Tensor, rank: int | None) -> tf.Tensor
     """
     if alpha.shape.rank == 0:
         return tf.reduce_sum(terms)
-    if alpha.shape.rank is None or rank is None:  # alpha was spread out like x: see checks.fit
+    if rank is None:  # so alpha was spread out like x: see checks.fit
         return terms
     lead = rank - alpha.shape.rank
     ones = [lead + axis for axis, size in enumerate(alpha.shape) if size == 1]
