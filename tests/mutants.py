@@ -36,22 +36,24 @@ class Mutant:
     module: str
     source: bytes
     lines: range
+    within: str = ""
+    """The innermost function or class."""
 
-    def difference(self, original):
-        """The changed lines as "- before" and "+ after", without their indentation."""
+    def describe(self, original):
+        """Where it is, and the changed lines as "- before" and "+ after", without indentation."""
         before, after = (text.decode().splitlines() for text in (original, self.source))
         for end in (0, -1):  # what both begin with, and what both end with
             while before and after and before[end] == after[end]:
                 del before[end], after[end]
         changed = [f"- {line.strip()}" for line in before] + [f"+ {line.strip()}" for line in after]
-        return "\n".join(changed)
+        return "\n".join([f"{self.module}.{self.within}".strip("."), *changed])
 
 
 def mutants(module, source):
     """All mutants of a module that can be compiled. Texts, annotations and decorators stay."""
     tree, code = ast.parse(source), _Code(source)
     meant, made = ast.dump(tree), {}
-    for node, lines in _nodes(tree.body):
+    for node, lines, within in _nodes(tree.body):
         for start, end, new in itertools.chain(_in_expression(node, code), _in_block(node, code)):
             changed = source[:start] + new.encode() + source[end:]
             try:
@@ -59,7 +61,7 @@ def mutants(module, source):
             except SyntaxError:
                 continue
             if means != meant:
-                made.setdefault(changed, Mutant(module, changed, lines))
+                made.setdefault(changed, Mutant(module, changed, lines, within))
     return list(made.values())
 
 
@@ -111,9 +113,10 @@ class _Code:
         return start, end, ""
 
 
-def _nodes(body, lines=None):
+def _nodes(body, lines=None, within=""):
     """The nodes that are code, each with the lines of its statement, without what that holds."""
     for node in body:
+        inside = getattr(node, "name", None) or within
         if isinstance(node, ast.stmt):
             inner = getattr(node, "body", None)
             last = inner[0].lineno - 1 if inner else node.end_lineno
@@ -121,14 +124,16 @@ def _nodes(body, lines=None):
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if docstring or isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr):
             continue
-        yield node, lines
+        yield node, lines, inside
         message = isinstance(node, ast.Expr) and _called(node.value) in MESSAGES
         if message or isinstance(node, ast.Raise):
             continue
         for field, value in ast.iter_fields(node):
             if field not in ("annotation", "returns", "decorator_list"):
                 parts = value if isinstance(value, list) else [value]
-                yield from _nodes((part for part in parts if isinstance(part, ast.AST)), lines)
+                yield from _nodes(
+                    (part for part in parts if isinstance(part, ast.AST)), lines, inside
+                )
 
 
 def _called(node):

@@ -35,8 +35,8 @@ EXPLAINED = ROOT / "tests" / "survivors.txt"
 WHOLE = ("ops", "layer", "checks")  # every mutant of these, a sample of the others
 # The files of tests that count for a module.
 TESTS = {
-    "ops": "function_errors function_value memory function_gradients properties",
-    "layer": "layer_errors layer old_files memory saving properties",
+    "ops": "house function_errors function_value memory function_gradients properties",
+    "layer": "house layer_errors layer old_files memory saving properties",
     "checks": "function_errors layer_errors function_value layer models plot",
     "keras_compat": "models old_files probe layer export export_check export_errors",
     "models": "models other_runtimes",
@@ -64,36 +64,35 @@ def main():
     parser.add_argument("--patience", type=int, default=60, help="seconds of tests for a mutant")
     given = parser.parse_args()
     prepare()
-    explained, rows, unexplained = read_explained(), [], 0
+    explained, tests, rows, unexplained = read_explained(), Tests(), [], 0
     for module in given.modules or TESTS:
         original = (ROOT / "tf_leaky" / f"{module}.py").read_bytes()
         chosen = mutants(module, original)
         if module not in WHOLE:
             chosen = random.Random(given.seed).sample(chosen, min(given.sample, len(chosen)))
-        tests = Tests(module, original)
         counts = collections.Counter(mutants=len(chosen))
         for mutant in chosen:
-            outcome, killer = tests.judge(mutant, given.patience)
-            difference = mutant.difference(original)
-            if outcome == "survived" and (module, difference) in explained:
+            outcome, killer = tests.judge(mutant, TESTS[module], given.patience)
+            description = mutant.describe(original)
+            if outcome == "survived" and description in explained:
                 outcome = "explained"
             counts[outcome] += 1
             unexplained += outcome == "survived"
-            print(f"{outcome}: {killer}\n{module}\n{difference}\n", flush=True)
+            print(f"{outcome}: {killer or explained.get(description)}\n{description}\n", flush=True)
         rows.append(" ".join([module, *(f"{count} {name}" for name, count in counts.items())]))
     print(*rows, f"{unexplained} unexplained survivors", sep="\n")
     return int(unexplained > 0)
 
 
 def read_explained():
-    """The mutants that may survive, by module and difference, with the reasons."""
+    """The mutants that may survive, each with the reason."""
     found = {}
     for block in EXPLAINED.read_text().strip().split("\n\n"):
-        module, *lines = block.splitlines() or [""]
+        place, *lines = block.splitlines() or [""]
         changes = [line for line in lines if line[:2] in ("- ", "+ ")]
         reason = " ".join(line for line in lines if line not in changes)
         for change in re.findall(r"(?:^- .*\n)+(?:^\+ .*\n?)*", "\n".join(changes), re.MULTILINE):
-            found[module, change.strip()] = reason
+            found[f"{place}\n{change.strip()}"] = reason
     return found
 
 
@@ -103,37 +102,58 @@ def prepare():
     for name in ("coverage", "hypothesis.extra.numpy", "pytest", "tensorflow"):
         importlib.import_module(name)
     assert sys.modules["tensorflow"].keras.layers.Dense  # Keras is imported when it is first named
+    settings, phase = sys.modules["hypothesis"].settings, sys.modules["hypothesis"].Phase
+    settings.register_profile("mutants", phases=[phase.generate])  # the first failure will do
+    settings.load_profile("mutants")
     gc.freeze()  # so that no fork looks through all of it, and so copies it
 
 
 class Tests:
-    """The tests of a module: what each takes, the lines that it runs, and the mutants it killed."""
+    """What tests take, the lines of the package that each runs, and the mutants that it killed."""
 
-    def __init__(self, module, original, names=None):
-        self._killed = collections.Counter()
+    def __init__(self):
+        self._seconds, self._killed = {}, collections.Counter()
+        self._ran = collections.defaultdict(lambda: collections.defaultdict(set))
+
+    def watch(self, names):
+        """Runs files of tests without a change, unless that was done."""
+        seen = {name.partition("::")[0] for name in self._seconds}
+        new = [file for file in files(names) if file not in seen]
+        if not new:
+            return
         with tempfile.TemporaryDirectory() as folder:
-            work = functools.partial(_watch, folder, module, files(names or TESTS[module]))
-            code = _in_fork(folder, module, original, work)
+            code = _in_fork(folder, functools.partial(_watch, folder, new))
             log = Path(folder, "log").read_text()
-            assert code == 0, f"the tests of {module} fail without a change:\n{log}"
-            self._seconds, self._ran = ast.literal_eval(Path(folder, "answer").read_text())
+            assert code == 0, f"these tests fail without a change: {new}\n{log}"
+            seconds, ran = ast.literal_eval(Path(folder, "answer").read_text())
+        self._seconds |= seconds
+        for module, lines in ran.items():
+            for line, tests in lines.items():
+                self._ran[module][line].update(tests)
 
-    def judge(self, mutant, patience):
-        """How a mutant fares, and the test that killed it."""
-        ran = {name for line in mutant.lines for name in self._ran.get(line, ())}
-        ids = [i for i in self._seconds if not ran or "" in ran or {i, i.partition("::")[0]} & ran]
-        whole = collections.Counter()  # a file's tests stay together, for its fixtures
-        for each in ids:
-            whole[each.partition("::")[0]] += self._seconds[each]
+    def judge(self, mutant, names, patience):
+        """How a mutant fares with files of tests, and the test that killed it."""
+        self.watch(names)
+        lines = self._ran[mutant.module]
+        ran = {name for line in mutant.lines for name in lines.get(line, ())}
+        anyone = not ran or "" in ran  # run by the import, or by other processes only
+        whole, turns, order = collections.Counter(), collections.Counter(), {}
+        for name in sorted(self._seconds, key=self._seconds.get):
+            file, function = name.partition("::")[0], name.partition("[")[0]
+            if file in files(names) and (anyone or {name, file} & ran):
+                whole[file] += self._seconds[name]
+                turns[function] += 1
+                order[name] = file, turns[function]
 
-        def order(each):
-            return -self._killed[each], whole[each.partition("::")[0]], self._seconds[each]
+        def rank(name):  # a file stays together, for its fixtures; one case of each test goes first
+            file, turn = order[name]
+            return -self._killed[name], whole[file], turn, self._seconds[name]
 
         chosen, left = [], float(patience)
-        for each in sorted(ids, key=order):
-            if self._seconds[each] < left or not chosen:
-                chosen.append(each)
-                left -= self._seconds[each]
+        for name in sorted(order, key=rank):
+            if self._seconds[name] < left or not chosen:
+                chosen.append(name)
+                left -= self._seconds[name]
         limit = _START + _SLOWER * round(patience - left)
         outcome, killer = trial(mutant, chosen, limit)
         self._killed[killer] += killer is not None
@@ -141,14 +161,14 @@ class Tests:
 
 
 def files(names):
-    return [str(ROOT / "tests" / f"test_{name}.py") for name in names.split()]
+    return [f"tests/test_{name}.py" for name in names.split()]
 
 
 def trial(mutant, chosen, limit):
     """Runs the chosen tests on a mutant: whether it survives, and the test that killed it."""
     with tempfile.TemporaryDirectory() as folder:
         work = functools.partial(_run, folder, chosen)
-        code = _in_fork(folder, mutant.module, mutant.source, work, limit)
+        code = _in_fork(folder, work, mutant, limit)
         answer = Path(folder, "answer")
         killer = answer.read_text() if answer.exists() else f"exit status {code}"
     if code == -signal.SIGALRM:
@@ -156,11 +176,12 @@ def trial(mutant, chosen, limit):
     return ("survived", None) if code == 0 else ("killed", killer)
 
 
-def _in_fork(folder, module, source, work, limit=0):
-    """Does `work` in a fork whose tf_leaky is a copy with that source; returns its exit status."""
+def _in_fork(folder, work, mutant=None, limit=0):
+    """Does `work` in a fork whose tf_leaky is a copy, or a mutant; returns its exit status."""
     package = Path(folder, "tf_leaky")
     shutil.copytree(ROOT / "tf_leaky", package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / f"{module}.py").write_bytes(source)
+    if mutant is not None:
+        (package / f"{mutant.module}.py").write_bytes(mutant.source)
     sys.stdout.flush()
     process = os.fork()
     if not process:
@@ -183,13 +204,11 @@ def _in_fork(folder, module, source, work, limit=0):
     return os.waitstatus_to_exitcode(status)
 
 
-def _pytest(files, plugin):
+def _pytest(plugin, *arguments):
     import pytest
 
-    imported = "ignore::pytest.PytestAssertRewriteWarning"
-    return int(
-        pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", imported, *files], [plugin])
-    )
+    imported = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *imported, *arguments], [plugin]))
 
 
 def _run(folder, chosen):
@@ -206,40 +225,53 @@ def _run(folder, chosen):
 
         pytest_collectreport = pytest_runtest_logreport
 
-    return _pytest(sorted({name.partition("[")[0] for name in chosen}), Plugin())
+    return _pytest(Plugin(), "--tb=no", *sorted({name.partition("[")[0] for name in chosen}))
 
 
-def _watch(folder, module, files):
-    """Runs all tests, and writes down what each takes and which lines of the module it runs."""
+def _watch(folder, files):
+    """Runs all tests, and writes down what each takes and which lines of the package it runs."""
     import coverage
+    import pytest
 
-    path = str(Path(folder, "tf_leaky", f"{module}.py"))
-    watched = coverage.Coverage(data_file=None, include=[path], config_file=False)
-    seconds = {}
+    package = f"{folder}/tf_leaky/*"
+    watched = coverage.Coverage(data_file=None, include=[package], config_file=False)
+    seconds, users = {}, collections.defaultdict(list)
 
     class Plugin:
         def pytest_collection_modifyitems(self, items):
             items[:] = [item for item in items if "xla-" not in item.nodeid]  # slow, and the same
+            for item in items:
+                for fixture in item.fixturenames:
+                    users[fixture].append(item.nodeid)
 
-        def pytest_runtest_setup(self, item):
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(self, item):
             watched.switch_context(item.nodeid)
             for name in [name for name in sys.modules if name.startswith("tf_leaky.")]:
                 for value in vars(sys.modules[name]).values():
                     if hasattr(value, "cache_clear"):
                         value.cache_clear()  # else only the first test to need it would run it
-            seconds[item.nodeid] = -time.monotonic()
+            start = time.monotonic()
+            done = yield
+            seconds[item.nodeid] = seconds.get(item.nodeid, 0) + time.monotonic() - start
+            return done
 
-        def pytest_runtest_teardown(self, item):
-            seconds[item.nodeid] += time.monotonic()
-
+        @pytest.hookimpl(wrapper=True)
         def pytest_fixture_setup(self, fixturedef, request):
-            if fixturedef.scope != "function":
-                watched.switch_context(request.node.nodeid.partition("::")[0])
+            if fixturedef.scope == "function":
+                return (yield)
+            watched.switch_context(request.node.nodeid.partition("::")[0])
+            start = time.monotonic()
+            made = yield
+            for test in users[fixturedef.argname]:  # each of which may be the first
+                seconds[test] = seconds.get(test, 0) + time.monotonic() - start
+            return made
 
     watched.start()
-    code = _pytest(files, Plugin())
+    code = _pytest(Plugin(), *files)
     watched.stop()
-    ran = watched.get_data().contexts_by_lineno(path)
+    data = watched.get_data()
+    ran = {Path(path).stem: data.contexts_by_lineno(path) for path in data.measured_files()}
     Path(folder, "answer").write_text(repr((seconds, ran)))
     return code
 
