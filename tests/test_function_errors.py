@@ -48,6 +48,7 @@ def test_symbolic_x_is_sent_to_the_layer(package):
     [
         *(True, False, np.True_, np.array([True, False]), "0.1", ["0.1"], None, [None, 0.1], 1j),
         *(b"0.1", object(), decimal.Decimal("0.1"), [[0.1], [0.2, 0.3]], {}, [True, 10**400]),
+        *(np.zeros(0, bool), np.array([True, 2], object)),
         *([True, 0.5], [[0.5], [np.False_]], [tf.Variable(0.1), 0.2], (tf.constant(0.1),)),
         bytearray(b"0.1"),
     ],

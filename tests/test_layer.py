@@ -65,6 +65,21 @@ def test_dtype_policies(case, dtype, rng):
         assert tf.as_dtype(weight.dtype) == (tf.float64 if dtype == "float64" else tf.float32)
 
 
+@pytest.mark.parametrize("axis", [None, -1])
+def test_initial_slopes_of_float64_are_exact(axis):
+    layer = LeakyReLU(0.1, trainable_alpha=True, axis=axis, dtype="float64")
+    layer.build((None, 2))
+    assert (tf.convert_to_tensor(layer.alpha).numpy() == 0.1).all()
+
+
+def test_slope_of_a_mixed_layer_is_summed_beyond_float16():
+    layer = LeakyReLU(0.25, trainable_alpha=True, dtype="mixed_float16")
+    with tf.GradientTape() as tape:
+        y = layer(-tf.ones([1 << 17], tf.float16))
+    (dalpha,) = tape.gradient(y, layer.trainable_variables, tf.ones_like(y))
+    assert float(dalpha) == -(1 << 17)
+
+
 @each_layer
 def test_shape_of_a_symbolic_call(case):
     layer = case.make()
@@ -235,7 +250,8 @@ def test_constraint_and_regularizer_leave_fixed_slopes_alone():
 
 
 def test_alpha_before_and_after_the_layer_is_built():
-    assert LeakyReLU(-0.5).alpha == -0.5
+    number = LeakyReLU(-0.5).alpha
+    assert (number, type(number)) == (-0.5, float)
     layer = LeakyReLU(0.5, trainable_alpha=True, axis=-1)
     assert layer.alpha == 0.5
     layer.build((None, 3))

@@ -213,6 +213,8 @@ def test_input_that_no_longer_fits_the_slopes():
     layer.build((None, 3))
     with pytest.raises(ValueError, match=r"(?s)incompatible with the layer.*axis.*3"):
         layer(tf.ones([2, 4]))
+    with pytest.raises(ValueError, match=r"(?s)incompatible with the layer.*ndim"):
+        layer(tf.ones([2, 3, 3]))  # which would take the slopes along another axis
 
 
 def other_keras():

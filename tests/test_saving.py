@@ -120,6 +120,14 @@ def test_config_survives_json(case):
     assert config["alpha_constraint"] == case.arguments.get("alpha_constraint", "positive")
 
 
+@pytest.mark.parametrize("axis", [None, -1, (1,), (1, 2), (-1, 1, 2)], ids=str)
+def test_config_has_a_second_name_for_several_axes_only(axis):
+    config = LeakyReLU(axis=axis).get_config()
+    assert config["axis"] == (list(axis) if isinstance(axis, tuple) else axis)
+    several = isinstance(axis, tuple) and len(axis) > 1
+    assert config.get("axes") == (list(axis) if several else None)
+
+
 def test_config_keeps_keras_constraints_and_regularizers():
     layer = LeakyReLU(
         trainable_alpha=True,

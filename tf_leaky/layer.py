@@ -177,8 +177,8 @@ class LeakyReLU(tf.keras.layers.Layer):
         self.input_spec = tf.keras.layers.InputSpec(ndim=input_shape.rank, axes=sizes)
         return shape
 
-    def _fill(self, shape: Any, dtype: Any = None) -> tf.Tensor:
-        return tf.broadcast_to(tf.constant(self._initial_alpha, dtype or "float32"), shape)
+    def _fill(self, shape: Any, dtype: Any) -> tf.Tensor:
+        return tf.broadcast_to(tf.constant(self._initial_alpha, dtype), shape)
 
     def call(self, inputs: Any) -> Any:
         """Returns leaky ReLU of `inputs`, in their shape and dtype."""

@@ -158,8 +158,7 @@ def _fixed(alpha: float, dtype: tf.DType) -> Any:
     def fused(x: tf.Tensor) -> Any:
         x = _local(x) if keeps_x else x
         y = tf.raw_ops.LeakyRelu(features=_hidden(x), alpha=alpha)
-        kept = x if keeps_x else y
-        del x  # what a closure names, it keeps
+        kept = x if keeps_x else y  # what a closure names, it keeps
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
             return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=alpha)
