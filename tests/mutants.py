@@ -46,7 +46,8 @@ class Mutant:
             while before and after and before[end] == after[end]:
                 del before[end], after[end]
         changed = [f"- {line.strip()}" for line in before] + [f"+ {line.strip()}" for line in after]
-        return "\n".join([f"{self.module}.{self.within}".strip("."), *changed])
+        lines = [f"{self.module}.{self.within}".strip("."), *changed]
+        return "\n".join(line.strip() for line in lines)
 
 
 def mutants(module, source):

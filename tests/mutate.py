@@ -89,9 +89,9 @@ def read_explained():
     found = {}
     for block in EXPLAINED.read_text().strip().split("\n\n"):
         place, *lines = block.splitlines() or [""]
-        changes = [line for line in lines if line[:2] in ("- ", "+ ")]
+        changes = [line for line in lines if re.match("[-+]( |$)", line)]
         reason = " ".join(line for line in lines if line not in changes)
-        for change in re.findall(r"(?:^- .*\n)+(?:^\+ .*\n?)*", "\n".join(changes), re.MULTILINE):
+        for change in re.findall(r"(?:^-.*\n)+(?:^\+.*\n?)*", "\n".join(changes), re.MULTILINE):
             found[f"{place}\n{change.strip()}"] = reason
     return found
 
@@ -191,7 +191,7 @@ def _in_fork(folder, work, mutant=None, limit=0):
             sink = os.open(Path(folder, "log"), os.O_WRONLY | os.O_CREAT)
             os.dup2(sink, 1)
             os.dup2(sink, 2)
-            os.chdir(ROOT)
+            os.chdir(folder)  # where `python -c` looks first
             sys.path[:0] = [folder, str(ROOT)]
             os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
             code = work()
@@ -204,11 +204,15 @@ def _in_fork(folder, work, mutant=None, limit=0):
     return os.waitstatus_to_exitcode(status)
 
 
-def _pytest(plugin, *arguments):
+def _pytest(plugin, tests, *options):
     import pytest
 
-    imported = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *imported, *arguments], [plugin]))
+    options = [
+        *("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"),
+        *("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
+        *options,
+    ]
+    return int(pytest.main([*options, *(str(ROOT / test) for test in tests)], [plugin]))
 
 
 def _run(folder, chosen):
@@ -225,7 +229,7 @@ def _run(folder, chosen):
 
         pytest_collectreport = pytest_runtest_logreport
 
-    return _pytest(Plugin(), "--tb=no", *sorted({name.partition("[")[0] for name in chosen}))
+    return _pytest(Plugin(), sorted({name.partition("[")[0] for name in chosen}), "--tb=no")
 
 
 def _watch(folder, files):
@@ -268,7 +272,7 @@ def _watch(folder, files):
             return made
 
     watched.start()
-    code = _pytest(Plugin(), *files)
+    code = _pytest(Plugin(), files)
     watched.stop()
     data = watched.get_data()
     ran = {Path(path).stem: data.contexts_by_lineno(path) for path in data.measured_files()}
