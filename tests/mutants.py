@@ -123,7 +123,8 @@ def _nodes(body, lines=None, within=""):
             last = inner[0].lineno - 1 if inner else node.end_lineno
             lines = range(node.lineno, max(last, node.lineno) + 1)
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if docstring or isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr):
+        style = isinstance(node, ast.keyword) and node.arg in HOUSE_STYLE
+        if docstring or style or isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr):
             continue
         yield node, lines, inside
         message = isinstance(node, ast.Expr) and _called(node.value) in MESSAGES
@@ -178,7 +179,7 @@ def _in_expression(node, code):
             yield from code.instead(node, f"{code.text(value)}.{DTYPES[name]}")
         case ast.Call(_, arguments, keywords):
             for keyword in keywords:
-                if keyword.arg not in {None, *HOUSE_STYLE}:
+                if keyword.arg not in (None, *HOUSE_STYLE):
                     yield code.without(keyword)
             if arguments and _called(node) in CONVERSIONS:
                 single = isinstance(arguments[0], ast.Name | ast.Call | ast.Subscript)

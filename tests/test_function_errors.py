@@ -106,7 +106,7 @@ def test_alpha_tensor_of_a_wrong_dtype(alpha):
 
 @pytest.mark.parametrize(
     ("x_shape", "alpha_shape"),
-    [((2,), (3,)), ((2, 1), (3,)), ((2,), (1, 2)), ((), (1,)), ((3,), (0,))],
+    [((2,), (3,)), ((2, 1), (3,)), ((2,), (1, 2)), ((2,), (1, 1, 2)), ((), (1,)), ((3,), (0,))],
 )
 @pytest.mark.parametrize("positive", [False, True])
 def test_alpha_that_does_not_broadcast(x_shape, alpha_shape, positive):

@@ -126,6 +126,9 @@ def test_forward_graph_has_no_xla_in_it():
         ((None, 3), (3,)),
         ((2, None), (1, 3)),
         (None, (1, 1)),
+        ((2, 3), None),
+        ((None, None), None),
+        ((None, 3), (None,)),
     ],
 )
 def test_unknown_static_shapes(x_spec, alpha_spec, jit_compile, rng):

@@ -181,6 +181,11 @@ def test_negative_slope_of_keras_3_is_read():
     assert config["negative_slope"] == 0.3  # the given config is left alone
 
 
+def test_other_dicts_are_no_slopes():
+    with pytest.raises(TypeError, match=r"alpha to be a real number.*Received: alpha=\{'type'"):
+        LeakyReLU.from_config({"alpha": {"type": "ndarray"}})
+
+
 def test_file_of_this_keras_is_loaded_and_converted(tmp_path):
     spelled = "negative_slope" if KERAS_3 else "alpha"
     stock = tf.keras.layers.LeakyReLU(**{spelled: 0.3})

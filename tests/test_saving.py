@@ -126,6 +126,9 @@ def test_config_has_a_second_name_for_several_axes_only(axis):
     assert config["axis"] == (list(axis) if isinstance(axis, tuple) else axis)
     several = isinstance(axis, tuple) and len(axis) > 1
     assert config.get("axes") == (list(axis) if several else None)
+    if several:
+        del config["axis"]  # as Keras 3 does in `.h5` files
+    assert LeakyReLU.from_config(config).axis == axis
 
 
 def test_config_keeps_keras_constraints_and_regularizers():
