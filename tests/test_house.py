@@ -36,9 +36,20 @@ ROOMS = {
     "warmup": {"tensorflow", "numpy", "tensorflow_serving", "messages", "native"},
     "verify": {"tensorflow", "numpy", "native", "keras_compat"},
     "export": {"tensorflow", "messages", "keras_compat", "verify", "versions", "warmup"},
-    "probe": {"tensorflow", "numpy", "messages", "keras_compat", "layer"},
-    "plot": {"tensorflow", "numpy", "matplotlib", "messages", "checks", "ops", "layer", "probe"},
-    "monitor": {"tensorflow", "numpy", "messages", "probe", "plot"},
+    "counts": {"tensorflow", "numpy"},
+    "probe": {"tensorflow", "numpy", "messages", "keras_compat", "layer", "counts"},
+    "plot": {
+        "tensorflow",
+        "numpy",
+        "matplotlib",
+        "messages",
+        "checks",
+        "ops",
+        "layer",
+        "counts",
+        "probe",
+    },
+    "monitor": {"tensorflow", "numpy", "messages", "counts", "probe", "plot"},
     "__init__": {"layer", "ops", "export", "models", "monitor", "plot"},
 }
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.counts import Seen
 from tf_leaky.messages import said, shown
 from tf_leaky.plot import draw_lines
-from tf_leaky.probe import Probe, Seen
+from tf_leaky.probe import Probe
 
 
 class ActivationMonitor(tf.keras.callbacks.Callback):

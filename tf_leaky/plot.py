@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import constant_slopes
+from tf_leaky.counts import Seen
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
-from tf_leaky.probe import Probe, Seen
+from tf_leaky.probe import Probe
 
 # Of Okabe and Ito's colours for the colour-blind, those that are seen on white and on black.
 COLOURS = ("#0090D0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8C6BB1")
