@@ -161,7 +161,7 @@ def test_what_is_called_for_another_end(kind, other):
         LeakyReLU(**{f"alpha_{kind}": other})
 
 
-@pytest.mark.parametrize("shape", [3, "3", {"a": 3}, (None, "3"), (None, -3), object()], ids=repr)
+@pytest.mark.parametrize("shape", [3, "3", {"a": 3}, (None, "3"), (None, -3), {3}], ids=repr)
 def test_input_shape_that_is_none(shape):
     with pytest.raises(TypeError, match=r"expected one input tensor\. Received: input_shape="):
         LeakyReLU(axis=-1).build(shape)
