@@ -117,7 +117,7 @@ class _Code:
 def _nodes(body, lines=None, within=""):
     """The nodes that are code, each with the lines of its statement, without what that holds."""
     for node in body:
-        inside = getattr(node, "name", None) or within
+        inside = node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else within
         if isinstance(node, ast.stmt):
             inner = getattr(node, "body", None)
             last = inner[0].lineno - 1 if inner else node.end_lineno

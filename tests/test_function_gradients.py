@@ -365,6 +365,22 @@ def test_slope_gradient_is_summed_in_float32(mode, dtype, alpha_dtype, positive)
     assert float(dalpha) == -16384
 
 
+@pytest.mark.parametrize("positive", [False, True])
+def test_slope_that_is_spread_out_is_summed_in_float32(positive):
+    """As above, where the rank of x is not known while the graph is traced."""
+
+    def run(x, alpha):
+        with tf.GradientTape() as tape:
+            tape.watch(alpha)
+            y = leaky_relu(x, alpha, positive_alpha=positive)
+        return tape.gradient(y, alpha, 2 * tf.ones_like(y))
+
+    specs = [tf.TensorSpec(None, tf.float16), tf.TensorSpec([3], tf.float16)]
+    run = tf.function(run, input_signature=specs, autograph=False)
+    dalpha = run(-2 * tf.ones([4096, 3], tf.float16), tf.fill([3], tf.constant(0.5, tf.float16)))
+    assert dalpha.numpy().tolist() == [-16384] * 3
+
+
 def test_sum_over_images_is_more_exact_than_one_reduction(rng):
     """The fact behind the two steps of `_sum_like`. If this fails, one step will do."""
     x = tf.constant(-np.abs(rng.normal(size=(32, 64, 64, 8))), tf.float32)

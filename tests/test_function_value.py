@@ -150,6 +150,26 @@ def test_unknown_static_shapes(x_spec, alpha_spec, jit_compile, rng):
     np.testing.assert_allclose(dalpha, oracle.dalpha(x, alpha, upstream), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("x_shape", "alpha_shape", "spread"),
+    [
+        ((None, 3), (3,), False),
+        ((None, None), (1, 1), False),
+        ((None, 3), (1, 3), False),
+        ((None, None), (), False),
+        ((None, None), (3,), True),
+        ((None, None), (2,), True),
+        ((None, 3), (None,), True),
+        ((None, None), (None,), True),
+        ((None, 3), None, True),
+        (None, (3,), True),
+    ],
+)
+def test_slopes_are_spread_out_only_where_their_fit_is_unknown(x_shape, alpha_shape, spread):
+    types = op_types(leaky_relu, tf.TensorSpec(x_shape), tf.TensorSpec(alpha_shape))
+    assert ("BroadcastTo" in types) == spread
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_alpha_never_enlarges_x_even_where_shapes_are_unknown(jit_compile):
     function = tf.function(

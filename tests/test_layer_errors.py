@@ -208,6 +208,12 @@ def test_several_inputs(kind, make, built, count):
         layer(kind(inputs))
 
 
+@pytest.mark.parametrize("shape", [[(None, 2), (None, 2)], {"a": (None, 2)}, (None, -2)], ids=str)
+def test_shape_of_no_single_input(shape):
+    with pytest.raises(TypeError, match=r"expected one input tensor\. Received: input_shape="):
+        LeakyReLU().build(shape)
+
+
 def test_input_that_no_longer_fits_the_slopes():
     layer = LeakyReLU(axis=-1)
     layer.build((None, 3))

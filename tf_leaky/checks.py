@@ -124,7 +124,7 @@ def fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
     """Returns `axis` with Python integers in it, a list as a tuple; or raises what is wrong."""
-    axes = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
+    axes = axis if isinstance(axis, list | tuple) else (axis,)
     if axis is None:
         return None
     if not axes or not all(isinstance(a, Integral) and not isinstance(a, bool) for a in axes):
