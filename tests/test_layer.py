@@ -69,7 +69,7 @@ def test_dtype_policies(case, dtype, rng):
 def test_initial_slopes_of_float64_are_exact(axis):
     layer = LeakyReLU(0.1, trainable_alpha=True, axis=axis, dtype="float64")
     layer.build((None, 2))
-    assert (tf.convert_to_tensor(layer.alpha).numpy() == 0.1).all()
+    assert (tf.convert_to_tensor(layer.alpha).numpy() == np.float64(0.1)).all()
 
 
 def test_slope_of_a_mixed_layer_is_summed_beyond_float16():

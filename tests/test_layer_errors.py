@@ -116,7 +116,11 @@ def test_alpha_of_another_shape_than_the_axes():
         LeakyReLU([0.1, 0.2], axis=-1).build((None, 3))
 
 
-@pytest.mark.parametrize("constraint", ["no such", 3, object()], ids=["name", "number", "object"])
+@pytest.mark.parametrize(
+    "constraint",
+    ["no such", 3, np.ones(2), object(), {"class_name": "MaxNorm", "config": {"no_such": 1}}],
+    ids=["name", "number", "array", "object", "config"],
+)
 def test_unknown_constraint(constraint):
     with pytest.raises(
         ValueError, match=r'alpha_constraint to be "positive", None or a Keras constraint'
