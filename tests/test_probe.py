@@ -539,6 +539,21 @@ def test_wrong_arguments_of_the_monitor(arguments, error, message):
         ActivationMonitor(X, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: "text", TypeError, "data to be arrays"),
+        (lambda: X[:0], ValueError, "arrays with one number of examples, above 0"),
+        (lambda: [X, X[:1]], ValueError, "arrays with one number of examples, above 0"),
+        (lambda: tf.data.Dataset.from_tensors(X).repeat(), ValueError, "data that ends"),
+    ],
+    ids=["text", "no examples", "two numbers of examples", "without an end"],
+)
+def test_wrong_data_of_the_monitor_is_known_before_training(make, error, message):
+    with pytest.raises(error, match=f"ActivationMonitor: expected {message}.* Received: data="):
+        ActivationMonitor(make())
+
+
 # ---- the pictures ----
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_leaky.counts import Seen
 from tf_leaky.messages import said, shown
 from tf_leaky.plot import draw_lines
-from tf_leaky.probe import Probe
+from tf_leaky.probe import Probe, check_data
 
 
 class ActivationMonitor(tf.keras.callbacks.Callback):
@@ -52,10 +52,10 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         values: For each key, its value at each of these epochs.
 
     Raises:
-        TypeError: If `every` is no integer, `log_dir` no path, or, when training begins, `data` is
-            none of the above.
-        ValueError: If `every` is below 1, or, when training begins, the model has no activations or
-            `data` is empty, or not what the model can be called on; or `log_dir` names nothing.
+        TypeError: If `every` is no integer, `log_dir` no path or `data` none of the above.
+        ValueError: If `every` is below 1, `log_dir` names nothing, or `data` is empty or infinite;
+            when training begins, if the model has no activations; at the first look, if an iterable
+            gives nothing or the model can't be called on the data.
         OSError: If `log_dir` can't be written, when training begins.
 
     Example:
@@ -93,6 +93,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
                 "ActivationMonitor: expected log_dir to name a folder. "
                 f"Received: log_dir={shown(log_dir)}. Give the folder that TensorBoard reads."
             )
+        check_data(data, subject="ActivationMonitor")
         # An iterator is read once, and every look needs all of it.
         once = hasattr(data, "__next__")
         self._data = _Kept(data) if once else data

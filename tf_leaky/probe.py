@@ -223,21 +223,13 @@ def slopes_of(layer: Any) -> np.ndarray | None:
     return None
 
 
-def batches(data: Any, *, subject: str) -> Iterator[Any]:
-    """The inputs of a model from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
-
-    Of arrays (one, or a list, tuple or dict of them for several inputs) it makes batches; what
-    the others give is a batch each, of which a tuple holds the inputs first, as in `fit`.
-    """
-    if isinstance(data, list | tuple | dict) or hasattr(data, "shape"):
-        yield from _slices(data, subject)
+def check_data(data: Any, *, subject: str) -> None:
+    """Raises what can be known to be wrong with data before any of it is read."""
+    if _is_arrays(data):
+        _check_arrays(data, subject)
         return
     texts = isinstance(data, str | bytes | bytearray | Mapping)
-    if not isinstance(data, tf.data.Dataset) and hasattr(data, "__getitem__") and not texts:
-        given: Any = (data[i] for i in range(len(data)))
-    elif hasattr(data, "__iter__") and not texts:
-        given = data
-    else:
+    if texts or not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
         raise TypeError(
             f"{subject}: expected data to be arrays, a tf.data.Dataset or an iterable of batches. "
             f"Received: data={shown(data)}. Give what `fit` takes as x."
@@ -247,8 +239,22 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
             f"{subject}: expected data that ends. Received: data={shown(data)}, which is infinite. "
             "Give a part of it, such as dataset.take(100)."
         )
+
+
+def batches(data: Any, *, subject: str) -> Iterator[Any]:
+    """The inputs of a model from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
+
+    Of arrays (one, or a list, tuple or dict of them for several inputs) it makes batches; what
+    the others give is a batch each, of which a tuple holds the inputs first, as in `fit`.
+    """
+    check_data(data, subject=subject)
+    if _is_arrays(data):
+        for start in range(0, int(tf.nest.flatten(data)[0].shape[0]), BATCH):
+            yield tf.nest.map_structure(lambda part, at=start: part[at : at + BATCH], data)
+        return
+    indexed = hasattr(data, "__getitem__") and not isinstance(data, tf.data.Dataset)
     empty = True
-    for batch in given:
+    for batch in (data[i] for i in range(len(data))) if indexed else data:
         empty = False
         yield batch[0] if isinstance(batch, tuple) else batch
     if empty:
@@ -258,25 +264,26 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
         )
 
 
-def _is_array(part: Any) -> bool:
-    """Whether it can be sliced: no sparse tensor, and none of a graph that is gone."""
-    return hasattr(part, "__getitem__") and (not tf.is_tensor(part) or hasattr(part, "numpy"))
+def _is_arrays(data: Any) -> bool:
+    return isinstance(data, list | tuple | dict) or hasattr(data, "shape")
 
 
-def _slices(data: Any, subject: str) -> Iterator[Any]:
+def _check_arrays(data: Any, subject: str) -> None:
     try:
-        parts = tf.nest.flatten(data)
-        sizes = {part.shape[0] if _is_array(part) else None for part in parts}
+        sizes = {part.shape[0] if _is_array(part) else None for part in tf.nest.flatten(data)}
     except Exception:  # of any kind: lists may be deep, and a shape without a first size
-        parts, sizes = [], {None}
+        sizes = {None}
     if len(sizes) != 1 or sizes & {None, 0}:
         raise ValueError(
             f"{subject}: expected arrays with one number of examples, above 0. "
             f"Received: data={shown(data)}, sizes {sorted(sizes, key=str)}. "
             "The first axis is that of the examples."
         )
-    for start in range(0, int(parts[0].shape[0]), BATCH):
-        yield tf.nest.map_structure(lambda part, at=start: part[at : at + BATCH], data)
+
+
+def _is_array(part: Any) -> bool:
+    """Whether it can be sliced: no sparse tensor, and none of a graph that is gone."""
+    return hasattr(part, "__getitem__") and (not tf.is_tensor(part) or hasattr(part, "numpy"))
 
 
 class _LateBar:
