@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tf_leaky.probe
 from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
+from tf_leaky.counts import Histogram
 from tf_leaky.probe import Probe
 
 layers = tf.keras.layers
@@ -334,6 +335,14 @@ def test_cropping_keeps_the_middle():
     assert counts.sum() > 99_000
 
 
+def test_cropping_keeps_the_bins_where_there_are_few():
+    edges, counts = np.linspace(-1, 1, 2049), np.zeros(2048, int)
+    counts[1020:1030] = range(1, 11)
+    cropped = Histogram(edges, counts).cropped(60)
+    np.testing.assert_array_equal(cropped.counts, range(1, 11))
+    np.testing.assert_allclose(cropped.edges, edges[1020:1031], rtol=1e-12)
+
+
 def test_memory_is_bounded(monkeypatch):
     """Data that is never there as a whole: each batch is made when it is read, and let go."""
     alive, most = set(), 0
@@ -360,6 +369,7 @@ def test_long_looks_show_a_bar(monkeypatch, capsys):
     look(with_dead_units(layers.ReLU()), (X for _ in range(4)))
     printed = capsys.readouterr().out
     assert "batch" in printed
+    assert "2/Unknown" in printed  # the second batch, at twelve seconds
     assert printed.endswith("\n")
 
 
@@ -473,6 +483,7 @@ def test_monitor_writes_for_tensorboard(tmp_path):
     assert (plugin, rows.shape[1], rows[:, 2].sum()) == ("histograms", 3, 4)
     plugin, rows = found["leaky/inputs", 1]
     assert (plugin, rows[:, 2].sum()) == ("histograms", BEFORE.size)
+    assert rows.dtype == np.float64  # float32 counts no further than 2**24
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
