@@ -1,5 +1,6 @@
 """The runner on TensorFlow's C API: every dtype, strings, signatures, threads, and no leaks."""
 
+import collections
 import gc
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
@@ -258,6 +259,32 @@ def test_no_leak_in_runs_and_in_errors(tmp_path):
         calls(10_000)
         assert resident() - before < 20e6
     assert native._STRINGS == {}
+
+
+def test_all_that_was_made_is_freed_once(tmp_path, monkeypatch, rng):
+    calls = collections.Counter()
+
+    class Counted:
+        def __getattr__(self, name):
+            def call(*arguments):
+                calls[name] += 1
+                return getattr(library, name)(*arguments)
+
+            return call
+
+    library = native._load_library()
+    monkeypatch.setattr(native, "_load_library", Counted)
+    spec = tf.TensorSpec([None, 2], name="x")
+    path = save(tmp_path / "model", lambda x: {"y": x + 1}, spec)
+    with SavedModel(path) as model:
+        model.run({"x": rng.normal(size=(3, 2)).astype("float32")})
+    with pytest.raises(RuntimeError, match="expected one of the signatures"):
+        SavedModel(path, "no_such")
+    assert calls["TF_LoadSessionFromSavedModel"] == calls["TF_CloseSession"] == 2
+    assert calls["TF_DeleteSession"] == 2
+    for kind in ("Graph", "Buffer", "SessionOptions", "Status"):
+        assert calls[f"TF_New{kind}"] == calls[f"TF_Delete{kind}"] > 1, kind
+    assert calls["TF_DeleteTensor"] == 2
 
 
 def test_no_leak_in_loading_and_in_failing_to_load(tmp_path):
