@@ -1,11 +1,14 @@
 # The two commands of a new user: `make demo` and `make test`. Each needs Python 3.11 and make only.
 PYTHON ?= python3.11
+# The oldest Python, where it is found, else that of the other targets.
+FLOOR_PYTHON ?= $(shell for each in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python; do \
+  $$each -c "import venv" 2>/dev/null && echo $$each && exit; done; echo $(PYTHON))
 BIN = .venv/bin
 READY = .venv/ready-dev
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert distributed why bench test test-slow goldens mutants lint format wheel clean
+.PHONY: demo serve batch convert distributed why bench test test-slow test-floor goldens mutants lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -36,6 +39,10 @@ test-slow: $(READY)  ## What takes longer than `make test` may
 mutants: $(READY)  ## Small wrong changes to the package, each of which a test has to notice
 	$(BIN)/python tests/mutate.py
 
+test-floor: .venv-floor/ready  ## The same tests on the oldest Python, TensorFlow and Keras
+	.venv-floor/bin/python -m pytest --numprocesses auto --dist loadfile
+	TF_USE_LEGACY_KERAS=1 .venv-floor/bin/python -m pytest --numprocesses auto --dist loadfile
+
 goldens: $(READY)  ## Adds this version's files under both Kerases, which every later one has to load
 	PYTHONPATH=. $(BIN)/python tests/write_goldens.py
 	PYTHONPATH=. TF_USE_LEGACY_KERAS=1 $(BIN)/python tests/write_goldens.py
@@ -63,7 +70,7 @@ wheel: $(READY)  ## The sdist, and the wheel that is built from it, as an index 
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv .venv-floor dist build
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -71,4 +78,11 @@ clean:
 .venv/ready-%: pyproject.toml | .venv/bin/python
 	@echo "Installing tf_leaky[$*] into .venv (about a minute)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+
+.venv-floor/ready: pyproject.toml tests/floor.txt
+	@echo "Installing the versions of tests/floor.txt into .venv-floor (two minutes)"
+	$(FLOOR_PYTHON) -m venv --clear .venv-floor
+	.venv-floor/bin/pip install --quiet --disable-pip-version-check \
+	  --constraint tests/floor.txt --editable ".[dev]"
 	@touch $@

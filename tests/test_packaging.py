@@ -57,10 +57,14 @@ def first_example():
     return "\n".join([*lines, "import tf_leaky", "print(tf_leaky.__file__)"])
 
 
+def outside():
+    """The environment without this project, and whatever else, on Python's path."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def run_first_example(python, code, site, folder, **environment):
     """Runs it in `folder`, with the package of `site`; it must leave its files there."""
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    printed = run(python, "-c", code, cwd=folder, env=outside | environment)
+    printed = run(python, "-c", code, cwd=folder, env=outside() | environment)
     assert Path(printed.splitlines()[-1]) == site / "tf_leaky/__init__.py"
     assert (folder / "model.keras").exists()
     assert (folder / "saved_models/mine/1/saved_model.pb").exists()
@@ -75,6 +79,24 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         path.relative_to(ROOT).as_posix() for path in (*package.glob("*.py"), package / "py.typed")
     }
     assert len(licences) == 1
+
+
+def test_floor_is_what_pyproject_asks_for():
+    """`make test-floor` runs the oldest versions that pip would take, and the README names them."""
+    project = (ROOT / "pyproject.toml").read_text()
+    needs = dict(
+        re.findall(r'"(\w+)>=([\d.]+)"', re.search("^dependencies = .*", project, re.M)[0])
+    )
+    assert needs.keys() == {"keras", "numpy", "tensorflow"}
+    floor = (ROOT / "tests/floor.txt").read_text()
+    pins = dict(re.findall(r"^(\w+)==([\d.]+)\.0$", floor, re.M))
+    assert {name: pins[name] for name in needs} == needs
+    python = re.search(r'^requires-python = ">=(.*)"', project, re.M)[1]
+    named = (
+        f"Python {python}, TensorFlow {needs['tensorflow']} and Keras {needs['keras']}, or later"
+    )
+    assert named in (ROOT / "README.md").read_text().replace("\n", " ")
+    assert f"python{python}" in (ROOT / "Makefile").read_text()
 
 
 def test_an_index_would_take_both(built):
@@ -119,7 +141,8 @@ def test_wheel_runs_in_another_folder(wheel, first_example, tmp_path):
 def test_wheel_runs_in_an_empty_environment(wheel, first_example, tmp_path):
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty/bin/python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
-    run(python, "-m", "pip", "check")
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "install", wheel, cwd=tmp_path, env=outside())
+    run(*pip, "check", cwd=tmp_path, env=outside())
     (site,) = (tmp_path / "empty/lib").glob("python*/site-packages")
     run_first_example(python, first_example, site, tmp_path)
