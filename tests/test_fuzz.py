@@ -91,6 +91,16 @@ def limited(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
+@contextlib.contextmanager
+def within(folder):
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def on_disk(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -152,7 +162,7 @@ def fault(face, things, folder):
         given |= {name: wrong.make(thing, folder) for name, thing in things.items()}
         before, figures = on_disk(folder), pyplot.get_fignums()
         expected = all(thing in face.right.get(name, ()) for name, thing in things.items())
-        with contextlib.chdir(folder):
+        with within(folder):
             try:
                 with limited(PATIENCE):
                     result = face.call(**given)
