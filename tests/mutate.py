@@ -53,7 +53,7 @@ TESTS = {
     "warmup": "export export_errors export_check",
     "native": "native export_check",
 }
-_SLOWER = 5  # times as long as the tests took before: a mutant that takes longer is timed out
+_SLOWER = 3  # times as long as the tests took before: a mutant that takes longer is timed out
 _START = 60  # seconds beside
 
 
