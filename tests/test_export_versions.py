@@ -170,6 +170,23 @@ def stale(folder, host, days):
     return path
 
 
+def test_no_file_is_left_open(tmp_path):
+    def open_files():
+        links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return [path for path in links if str(path).startswith(str(tmp_path))]
+
+    stale(tmp_path, versions._host(), 1)
+    with versions.draft(tmp_path) as folder:
+        with versions.draft(tmp_path):  # which finds the other's lock held
+            pass
+        assert open_files() == [folder / "lock"]
+        (folder / "made").mkdir()
+        (folder / "made" / "file").write_text("")
+        versions.publish(folder / "made", tmp_path, None)
+        assert open_files() == [folder / "lock"]
+    assert open_files() == []
+
+
 @pytest.mark.parametrize("locks", [True, False])
 def test_draft_of_another_host_is_kept_for_a_week(locks, tmp_path, monkeypatch):
     if not locks:
@@ -253,7 +270,8 @@ def test_rename_never_replaces(library, tmp_path, monkeypatch):
     for target in (empty, file, dangling):
         with pytest.raises(FileExistsError):
             versions._rename_to_new(made, target)
-    versions._rename_to_new(made, tmp_path / "free")
+    monkeypatch.chdir(tmp_path)
+    versions._rename_to_new(Path("made"), Path("free"))  # as `base_path` may be relative
     assert (tmp_path / "free" / "file").read_text() == "new"
     assert list(empty.iterdir()) == []
     with pytest.raises(FileNotFoundError):
