@@ -319,7 +319,10 @@ def test_warmup_of_strings_and_bfloat16(tmp_path):
     assert tf.make_ndarray(first.inputs["text"]).tolist() == [["ü".encode()]]
     x = tf.keras.Input((2,), dtype="bfloat16", name="x")
     model = tf.keras.Model(x, LeakyReLU(dtype="bfloat16")(x))
-    export_saved_model(model, tmp_path, warmup=[[0.1, -0.1], [1.0, 2.0]])
+    version = export_saved_model(model, tmp_path, warmup=[[0.1, -0.1], [1.0, 2.0]])
+    for record in warmup_records(version):  # a server would refuse another dtype
+        (tensor,) = record.inputs.values()
+        assert tf.as_dtype(tensor.dtype) == tf.bfloat16
 
 
 def script(version, *paths):
