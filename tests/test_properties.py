@@ -171,7 +171,9 @@ def test_shape_and_dtype_stay(case, alpha, kind):
 @law(
     30,
     1000,
-    case=arrays(-100, 100).map(lambda c: (c[0], np.where(abs(c[1]) < 0.01, 0, c[1]))),
+    case=arrays(-100, 100).map(
+        lambda c: (c[0], np.where(abs(c[1]) < 0.01, np.zeros_like(c[1]), c[1]))
+    ),
     alpha=st.floats(-10, 10).filter(lambda a: abs(a) > 0.1),
     power=st.integers(-3, 3),
     trained=st.booleans(),
@@ -226,7 +228,7 @@ def test_slope_of_one_over_alpha_is_the_inverse(case, alpha, trained):
 @law(30, 1000, case=arrays(-1000, 1000), power=st.integers(-3, 3))
 def test_slope_of_a_power_of_two_has_an_exact_inverse(case, power):
     dtype, x = case
-    x = np.where(abs(np.float64(x)) < 8 * SMALLEST_NORMAL[dtype], 0, x).astype(NUMPY[dtype])
+    x = np.where(abs(np.float64(x)) < 8 * SMALLEST_NORMAL[dtype], np.zeros_like(x), x)
     same_bits(leaky_relu(leaky_relu(tf.constant(x), 2.0**power), 2.0**-power), x)
 
 
@@ -310,7 +312,8 @@ def test_file_gives_the_model_back(case, h5):
     model = tf.keras.Sequential(
         [tf.keras.Input(x.shape[1:], dtype=x.dtype.name), LeakyReLU(**arguments)]
     )
-    raised = [weight * math.sqrt(2) for weight in model.get_weights()]  # no initial value
+    given = model.get_weights()
+    raised = [each * each.dtype.type(math.sqrt(2)) for each in given]  # no initial value
     model.set_weights(raised)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
