@@ -226,6 +226,21 @@ def test_default_bound_is_a_keras_constraint():
     assert isinstance(layer.alpha.constraint, tf.keras.constraints.Constraint)
 
 
+def test_functions_serve_as_constraint_and_regularizer():
+    """Under every Keras, as instances of its own classes."""
+    layer = LeakyReLU(
+        0.5,
+        trainable_alpha=True,
+        alpha_constraint=lambda weight: weight / 2,
+        alpha_regularizer=lambda weight: 3 * weight,
+    )
+    layer.build((None, 3))
+    assert isinstance(layer.alpha.constraint, tf.keras.constraints.Constraint)
+    assert float(layer.alpha.constraint(tf.constant(4.0))) == 2
+    (loss,) = layer.losses
+    assert float(loss) == 1.5
+
+
 def test_keras_constraint_and_regularizer_act_on_trained_slopes():
     layer = LeakyReLU(
         -0.5,

@@ -295,6 +295,17 @@ def copy_of_lambda(layer: Any) -> Any:
     return new
 
 
+def as_instance(kind: str, found: Any) -> Any:
+    """A constraint or regularizer that may be any function, as a weight of every Keras takes it.
+
+    Keras 3.10 insists on instances of its own class.
+    """
+    base = getattr(getattr(tf.keras, f"{kind}s"), kind.title())
+    if found is None or isinstance(found, base):
+        return found
+    return type(base.__name__, (base,), {"__call__": lambda _, weight: found(weight)})()
+
+
 def compile_alike(model: Any, new: Any) -> None:
     """Compiles `new` as `model` is compiled, with an optimizer, losses and metrics of its own."""
     if not getattr(model, "compiled", getattr(model, "_is_compiled", False)):

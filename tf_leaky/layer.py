@@ -148,7 +148,10 @@ class LeakyReLU(tf.keras.layers.Layer):
         shape = checked_input_shape(input_shape)
         if self.trainable_alpha or self.axis is not None:
             slopes_shape = () if self.axis is None else self._place_slopes(self.axis, shape)
-            constraint = _KeepPositive() if self._positive_alpha else self.alpha_constraint
+            constraint = regularizer = None
+            if self.trainable_alpha:
+                constraint = _KeepPositive() if self._positive_alpha else self.alpha_constraint
+                regularizer = self.alpha_regularizer
             self.alpha = self.add_weight(
                 name="alpha",
                 shape=slopes_shape,
@@ -157,8 +160,8 @@ class LeakyReLU(tf.keras.layers.Layer):
                 autocast=False,
                 initializer=self._fill,
                 trainable=self.trainable_alpha,
-                constraint=constraint if self.trainable_alpha else None,
-                regularizer=self.alpha_regularizer if self.trainable_alpha else None,
+                constraint=keras_compat.as_instance("constraint", constraint),
+                regularizer=keras_compat.as_instance("regularizer", regularizer),
             )
         self.built = True
 
