@@ -218,8 +218,8 @@ def layer_made(**arguments):
 def layer_answers(given, made):
     layer, y = made
     same(y, X, np.asarray(layer.alpha))
-    given = {name: value for name, value in given.items() if name.startswith("alpha_")}
-    if not any(callable(value) for value in given.values()):
+    functions = [callable(value) for name, value in given.items() if name.startswith("alpha_")]
+    if not any(functions) and isinstance(given["trainable"], bool):  # older Kerases take anything
         config = json.loads(json.dumps(layer.get_config()))
         np.testing.assert_array_equal(tf_leaky.LeakyReLU.from_config(config)(X), y)
 
