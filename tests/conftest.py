@@ -10,6 +10,9 @@ import tensorflow as tf
 
 KERAS_3 = os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True")
 
+# For what knows next to nothing of Keras: under tf_keras, `make test-slow` runs it.
+SLOW_UNDER_TF_KERAS = () if KERAS_3 else (pytest.mark.slow,)
+
 
 @pytest.fixture(autouse=True)
 def seeded():

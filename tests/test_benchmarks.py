@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import SLOW_UNDER_TF_KERAS
 
 from benchmarks import __main__ as command
 from benchmarks import (
@@ -24,6 +25,8 @@ from benchmarks import (
     timing,
     training,
 )
+
+pytestmark = list(SLOW_UNDER_TF_KERAS)
 
 
 class NoProgress:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import training
+from conftest import SLOW_UNDER_TF_KERAS
 
 from tf_leaky import LeakyReLU
 from tf_leaky.frozen import FORMS, FrozenLeakyReLU
@@ -196,7 +197,9 @@ def built(case):
     return layer, np.broadcast_to(layer.alpha.numpy().reshape(sizes), case.input_shape)
 
 
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize(
+    "graph", [False, pytest.param(True, marks=SLOW_UNDER_TF_KERAS)], ids=["eager", "graph"]
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 @each_layer
 def test_one_bad_number_is_seen_in_the_value_and_in_its_slope_only(case, value, graph, rng):

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import mutate
 import pytest
+from conftest import SLOW_UNDER_TF_KERAS
 from mutants import Mutant, mutants
+
+pytestmark = list(SLOW_UNDER_TF_KERAS)
 
 TOY = '''
 """A text that stays."""

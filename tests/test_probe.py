@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import SLOW_UNDER_TF_KERAS
 
 import tf_leaky.probe
 from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
@@ -587,7 +588,7 @@ def deep(count):
     return tf.keras.Sequential([tf.keras.Input((2,)), *parts])
 
 
-@pytest.mark.parametrize("count", [1, 6, 40])
+@pytest.mark.parametrize("count", [1, 6, pytest.param(40, marks=SLOW_UNDER_TF_KERAS)])
 def test_picture_has_axes_for_each_activation(count, pyplot):
     figure = plot_activations(deep(count), X)
     cells = [ax for ax in figure.axes if ax.get_gid()]

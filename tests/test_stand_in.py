@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import stand_in
 import tensorflow as tf
+from conftest import SLOW_UNDER_TF_KERAS
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -23,6 +24,8 @@ from tensorflow_serving.apis import (
 )
 
 from tf_leaky import LeakyReLU, export_saved_model
+
+pytestmark = list(SLOW_UNDER_TF_KERAS)
 
 SERVING = Path(__file__).parent / "serving"
 RECORDED = json.loads((SERVING / "tf_serving_rest_recorded.json").read_text())
