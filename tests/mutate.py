@@ -42,7 +42,7 @@ TESTS = {
     "keras_compat": "models old_files probe layer export export_check export_errors",
     "models": "models other_runtimes",
     "cloning": "models",
-    "frozen": "models other_runtimes",
+    "frozen": "layer_errors models other_runtimes",
     "counts": "probe",
     "probe": "probe",
     "monitor": "probe",

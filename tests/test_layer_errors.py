@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_leaky import LeakyReLU
+from tf_leaky.frozen import FrozenLeakyReLU
 
 IS_KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
 
@@ -247,3 +248,11 @@ def test_symbolic_input_that_is_not_dense(kind):
     x = tf.keras.Input((None,), **{kind: True})
     with pytest.raises(TypeError, match=r"dense|ragged and sparse tensors by their values"):
         LeakyReLU()(x)
+
+
+@pytest.mark.parametrize("form", ["maximum", None, 3], ids=repr)
+def test_unknown_form_of_frozen_slopes(form):
+    with pytest.raises(
+        ValueError, match=r"FrozenLeakyReLU: expected form to be one of .*Received: form=.*`freeze`"
+    ):
+        FrozenLeakyReLU(0.5, axis=-1, form=form)
