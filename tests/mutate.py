@@ -37,7 +37,7 @@ WHOLE = ("ops", "layer", "checks")  # every mutant of these, a sample of the oth
 TESTS = {
     "ops": "house function_errors function_value memory function_gradients properties",
     "layer": "house layer_errors layer old_files memory saving properties",
-    "messages": "function_errors layer_errors",
+    "messages": "messages function_errors layer_errors",
     "checks": "function_errors layer_errors memory function_value layer models plot",
     "keras_compat": "models old_files probe layer export export_check export_errors",
     "models": "models other_runtimes",
