@@ -436,25 +436,29 @@ def test_unused_gradient_of_alpha_is_none_for_a_number():
     assert dalpha is None
 
 
+def second_in_a_branch(function, **signature):
+    """The second derivative in x of a function that a branch of `tf.cond` calls."""
+
+    def run(x, *alpha):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.cond(tf.size(x) > 0, lambda: function(x, *alpha) ** 3, lambda: x)
+            gradient = tf.reduce_sum(inner.gradient(y, x) ** 2)
+        return outer.gradient(gradient, x)
+
+    return tf.function(run, autograph=False, **signature)
+
+
 @pytest.mark.parametrize("case", [c for c in cases.FUNCTIONS if 0 not in c.shape], ids=cases.names)
 def test_second_derivative_inside_a_branch(case, rng):
     """The branch is given tensors of the graph around it."""
     x, _ = cases.sample(case, rng)
     alpha = tf.constant(case.alpha, tf.float64)
 
-    def second(function):
-        def run(x, alpha):
-            with tf.GradientTape() as outer:
-                outer.watch(x)
-                with tf.GradientTape() as inner:
-                    inner.watch(x)
-                    y = tf.cond(tf.size(x) > 0, lambda: function(x, alpha) ** 3, lambda: x)
-                gradient = tf.reduce_sum(inner.gradient(y, x) ** 2)
-            return outer.gradient(gradient, x)
-
-        return tf.function(run, autograph=False)
-
-    np.testing.assert_allclose(second(case)(x, alpha), second(plain)(x, alpha), rtol=1e-13)
+    found, expected = (second_in_a_branch(each)(x, alpha) for each in (case, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("alpha", [(0.3, 0.1, 1.5), (0.3, -0.1, 1.5)], ids=str)
@@ -462,16 +466,10 @@ def test_second_derivative_of_constant_slopes_inside_a_branch(alpha, rng):
     """Where the shape of x is unknown, the slopes are spread out in the branch's own graph."""
     x = rng.normal(size=(2, 3))
 
-    def second(function):
-        def run(x):
-            with tf.GradientTape() as outer:
-                outer.watch(x)
-                with tf.GradientTape() as inner:
-                    inner.watch(x)
-                    y = tf.cond(tf.size(x) > 0, lambda: function(x, alpha) ** 3, lambda: x)
-                gradient = tf.reduce_sum(inner.gradient(y, x) ** 2)
-            return outer.gradient(gradient, x)
-
-        return tf.function(run, input_signature=[tf.TensorSpec(None, tf.float64)], autograph=False)
-
-    np.testing.assert_allclose(second(leaky_relu)(x), second(plain)(x), rtol=1e-13)
+    found, expected = (
+        second_in_a_branch(
+            lambda x, each=each: each(x, alpha), input_signature=[tf.TensorSpec(None, tf.float64)]
+        )(x)
+        for each in (leaky_relu, plain)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
