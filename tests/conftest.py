@@ -14,6 +14,11 @@ KERAS_3 = os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "true", "True")
 SLOW_UNDER_TF_KERAS = () if KERAS_3 else (pytest.mark.slow,)
 
 
+def slow_under_tf_keras(test):
+    """The same for a single test."""
+    return test if KERAS_3 else pytest.mark.slow(test)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     tf.keras.utils.set_random_seed(20260101)

@@ -69,6 +69,7 @@ def main(folder):
             if not (path.exists() or Path(f"{path}.index").exists()):
                 continue
             model = load(path)
+            model.run_eagerly = name != "model.keras"  # tracing takes long, and shows nothing more
             results = {"prediction": model.predict(x, verbose=0)}
             results |= {f"before_{i}": w for i, w in enumerate(model.get_weights())}
             if getattr(model, "optimizer", None) is not None:

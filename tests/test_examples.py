@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
+from conftest import KERAS_3, slow_under_tf_keras
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +105,7 @@ def run_why(name, folder, *arguments):
     return done.stdout
 
 
+@slow_under_tf_keras
 def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
     """A small run of `dying.py`: 2000 nets are within 0.05 of the published shares."""
     small = ("--nets", "2000", "--trained", "50", "--steps", "300")
@@ -124,6 +124,7 @@ def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
     assert max(shares["slope 0.1"], shares["slope 0.25"], shares["trained"]) < 20
 
 
+@slow_under_tf_keras
 def test_gradients_flow_as_theory_has_it(tmp_path):
     printed = run_why("gradient_flow", tmp_path, "--nets", "2")
     rows = [line.split() for line in printed.splitlines() if "gain" in line and "He, " not in line]
@@ -132,6 +133,7 @@ def test_gradients_flow_as_theory_has_it(tmp_path):
         assert float(found) == pytest.approx(float(expected), abs=0.05)
 
 
+@slow_under_tf_keras
 def test_slope_is_more_forgiving_than_a_threshold(tmp_path):
     printed = run_why("sensitivity", tmp_path, "--seeds", "2", "--epochs", "15")
     assert "holds: the sweep of the slope varies less than that of the threshold" in printed
@@ -158,6 +160,7 @@ def run_convert(folder, *arguments):
     return done.stdout
 
 
+@slow_under_tf_keras
 def test_convert_writes_all_formats_and_reads_them_back(tmp_path):
     printed = run_convert(tmp_path, "--model", "unet", "--size", "32")
     assert "unet: 7 ReLUs are LeakyReLUs now" in printed

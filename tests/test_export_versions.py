@@ -14,6 +14,7 @@ from pathlib import Path
 import exporter
 import numpy as np
 import pytest
+from conftest import slow_under_tf_keras
 
 from tf_leaky import export_saved_model, native, versions
 
@@ -79,6 +80,7 @@ def killed_exports(folder, count):
     return poller
 
 
+@slow_under_tf_keras
 def test_three_killed_exports_leave_no_torn_version(tmp_path):
     killed_exports(tmp_path, 3)
 
@@ -114,6 +116,7 @@ def exports_at_once(folder, processes, threads, here):
     assert {name: number_of(folder / name) for name in found} == found
 
 
+@slow_under_tf_keras
 def test_five_exports_at_once_are_five_versions(tmp_path):
     exports_at_once(tmp_path, processes=2, threads=1, here=3)
 

@@ -6,8 +6,11 @@ import numpy as np
 import oracle
 import pytest
 import tensorflow as tf
+from conftest import SLOW_UNDER_TF_KERAS
 
 from tf_leaky import leaky_relu
+
+pytestmark = list(SLOW_UNDER_TF_KERAS)
 
 each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
 each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)

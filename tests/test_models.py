@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import tf_leaky
 from tf_leaky import LeakyReLU, convert, freeze, to_keras
+from tf_leaky.frozen import FrozenLeakyReLU
+from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA
 
 layers = tf.keras.layers
 LEGACY = tf.keras.layers.Layer.__module__.startswith("tf_keras")
@@ -186,6 +188,78 @@ def test_training_goes_on_from_where_it_was():
     assert int(new.optimizer.iterations) == int(model.optimizer.iterations) == 5
 
 
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_trainable_is_that_of_each_layer_in_a_wrapper(change):
+    inner = layers.Dense(4, activation="relu")
+    wrapper = layers.TimeDistributed(inner)
+    model = tf.keras.Sequential([tf.keras.Input((5, 3)), wrapper, layers.Dense(2)])
+    inner.trainable = False
+    (found, _) = change(model).layers
+    assert (found.trainable, found.layer.trainable) == (True, False)
+    assert not found.trainable_weights
+
+
+def test_operations_between_layers_are_kept():
+    x = tf.keras.Input((4,))
+    y = layers.ReLU()(layers.Dense(3)(x) * 2.0 - 1.0)
+    model = tf.keras.Model(x, layers.Dense(2)(y))
+    same(model, convert(model), data(model))
+
+
+def test_default_slope_within_a_layer_is_the_function_unless_it_is_trained():
+    model = tf.keras.Sequential([tf.keras.Input((4,)), layers.Dense(3, activation="relu")])
+    slope = tf_leaky.DEFAULT_ALPHA
+    assert convert(model, alpha=slope).layers[0].activation is tf_leaky.leaky_relu
+    trained = convert(model, alpha=slope, trainable_alpha=True)
+    assert isinstance(trained.layers[0].activation, LeakyReLU)
+    assert len(trained.trainable_weights) == 3
+
+
+def test_what_is_left_alone_is_logged(caplog):
+    model = tf.keras.Sequential(
+        [tf.keras.Input((4,)), layers.ReLU(name="plain"), layers.ReLU(max_value=6.0, name="six")]
+    )
+    with caplog.at_level("INFO", logger="tf_leaky"):
+        convert(model)
+    assert "convert: plain: ReLU left alone, as no alpha is given" in caplog.text
+    assert "convert: six: left alone, as it has a maximum or a threshold" in caplog.text
+
+
+def test_smallest_slopes_of_prelus_stay_positive():
+    slopes = tf.keras.initializers.Constant(SMALLEST_POSITIVE_ALPHA)
+    model = tf.keras.Sequential([tf.keras.Input((4,)), layers.PReLU(alpha_initializer=slopes)])
+    assert convert(model).layers[0].alpha_constraint == "positive"
+    model.layers[0].alpha.assign([0.0, 0.5, 0.5, 0.5])
+    assert convert(model).layers[0].alpha_constraint is None
+
+
+@pytest.mark.parametrize("constraint", ["positive", "unit_norm", None])
+def test_trained_slopes_become_trained_prelus(constraint):
+    slopes = {"trainable_alpha": True, "alpha_constraint": constraint, "alpha_regularizer": "l2"}
+    model = tf.keras.Sequential([tf.keras.Input((4,)), LeakyReLU(0.25, axis=-1, **slopes)])
+    (prelu,) = to_keras(model).layers
+    assert len(prelu.trainable_weights) == 1
+    assert type(prelu.alpha_regularizer) is tf.keras.regularizers.L2
+    kinds = {"positive": tf.keras.constraints.NonNeg, "unit_norm": tf.keras.constraints.UnitNorm}
+    assert type(prelu.alpha_constraint) is kinds.get(constraint, type(None))
+
+
+@pytest.mark.parametrize("form", ["by maximum", "by where"])
+def test_slope_at_zero_of_frozen_forms_is_alpha(form):
+    layer = FrozenLeakyReLU(0.25, axis=-1, form=form)
+    x = tf.constant([[0.0, -0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_array_equal(tape.gradient(y, x), [[0.25, 0.25]])
+
+
+def test_frozen_layers_take_one_tensor():
+    layer = FrozenLeakyReLU(0.25, axis=-1, form="by where")
+    with pytest.raises(TypeError, match="expected"):
+        layer([tf.zeros((1, 2)), tf.zeros((1, 2))])
+
+
 def test_policies_are_kept():
     model = tf.keras.Sequential(
         [tf.keras.Input((4,)), layers.Dense(3, dtype="mixed_float16"), layers.ReLU(dtype="float64")]
@@ -212,6 +286,24 @@ def test_subclassed_models_are_refused_with_the_edits(change):
         change(model)
     for edit in (r".dense: activation=LeakyReLU(alpha)", ".blocks[0]: PReLU", ".blocks[1]: Leaky"):
         assert edit in str(error.value)
+
+
+class Twice(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3, activation="relu")
+        self.again = self.dense
+
+    def call(self, x):
+        return self.again(x)
+
+
+def test_edits_name_each_layer_once():
+    model = Twice()
+    model(tf.zeros((2, 4)))
+    with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
+        convert(model)
+    assert str(error.value).count("activation=LeakyReLU(alpha)") == 1
 
 
 @pytest.mark.parametrize(

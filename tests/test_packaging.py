@@ -10,8 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import KERAS_3
+from conftest import KERAS_3, SLOW_UNDER_TF_KERAS
 
+pytestmark = list(SLOW_UNDER_TF_KERAS)
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("tf_leaky", "tests", "examples", "benchmarks", "docs", "saved_models/goldens")
 PAGES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", ".gitignore")

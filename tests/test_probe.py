@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SLOW_UNDER_TF_KERAS
 
 import tf_leaky.probe
 from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
@@ -323,6 +322,31 @@ def test_histograms_of_small_numbers_have_many_bins():
     np.testing.assert_allclose(small.before.edges, wide.before.edges * 2.0**-60)
 
 
+def test_largest_numbers_are_in_the_ends():
+    x = np.array([[3e38, -3e38], [1.0, -1.0]], "float32")
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
+    (seen,) = look(model, x).values()
+    edges, counts = seen.before
+    assert (edges[0], edges[-1]) == (-(2.0**127), 2.0**127)
+    assert np.flatnonzero(counts).tolist() == [0, 1023, 1024, 2047]
+
+
+def test_cropping_keeps_the_share_that_is_asked_for():
+    uniform = Histogram(np.linspace(-1, 1, 2049), np.ones(2048, int))
+    edges, counts = uniform.cropped(2048, share=0.5)
+    np.testing.assert_allclose([edges[0], edges[-1]], [-0.5, 0.5], atol=0.002)
+    assert counts.sum() == pytest.approx(1024, abs=2)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_cropping_shows_a_bin_at_each_side_of_0(sign):
+    counts = np.where(sign * (np.arange(2048) - 1023.5) > 300, 5, 0)
+    edges, cropped = Histogram(np.linspace(-1, 1, 2049), counts).cropped(60)
+    assert edges[0] < 0 < edges[-1]
+    assert 0 in edges
+    assert cropped.sum() >= 0.99 * counts.sum()
+
+
 def test_cropping_keeps_the_middle():
     x = np.random.default_rng(0).normal(size=(100_000, 1)).astype("float32")
     x[0] = 1000
@@ -588,7 +612,7 @@ def deep(count):
     return tf.keras.Sequential([tf.keras.Input((2,)), *parts])
 
 
-@pytest.mark.parametrize("count", [1, 6, pytest.param(40, marks=SLOW_UNDER_TF_KERAS)])
+@pytest.mark.parametrize("count", [1, 6, pytest.param(40, marks=pytest.mark.slow)])
 def test_picture_has_axes_for_each_activation(count, pyplot):
     figure = plot_activations(deep(count), X)
     cells = [ax for ax in figure.axes if ax.get_gid()]

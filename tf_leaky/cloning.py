@@ -38,7 +38,7 @@ def clone(model: Any, rule: Rule, *, subject: str) -> Any:
     if any(not part.built for part in layers_within(new)):
         # Keras 3 builds activations in other layers when these are called, on tensors only.
         specs = inputs_of(model, subject=subject)
-        tf.function(lambda x: new(x, training=False)).get_concrete_function(specs)
+        tf.function(lambda x: new(x)).get_concrete_function(specs)
     same = copy.transfer_state()
     copy.set_trainable(model)
     compile_alike(model, new)
@@ -177,7 +177,7 @@ def _transfer(old: Any, new: Any) -> dict[int, Any]:
     old.save_own_variables(store)
     if store:
         new.load_own_variables(store)
-    if hasattr(old, "get_vocabulary") and hasattr(old, "save_assets"):
+    if hasattr(old, "save_assets"):  # state that is no weight, as a vocabulary
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)
             new.load_assets(folder)

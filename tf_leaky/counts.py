@@ -85,8 +85,8 @@ def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
     reach = tf.reduce_max(tf.abs(tf.concat([x, tf.zeros([1], x.dtype)], 0)))
     reach = tf.where(reach > 0, reach, tf.constant(2.0**-20, x.dtype))
     power = tf.math.ceil(tf.math.log(reach) / tf.math.log(tf.constant(2.0, x.dtype)))
-    # A bin of 2**-100 / 1024 is a normal float32; numbers past 2**126 are in the ends.
-    power = tf.clip_by_value(power, -100, 126)
+    # A bin of 2**-100 / 1024 is a normal float32; numbers past 2**127 are in the ends.
+    power = tf.clip_by_value(power, -100, 127)
     middle = _BINS // 2
     places = tf.floor(x * (middle / 2.0**power))
     places = tf.where(x < 0, tf.minimum(places, -1), places)  # it may have underflowed

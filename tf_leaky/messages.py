@@ -16,7 +16,6 @@ class _Short(reprlib.Repr):
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
         self.maxdeque = self.maxarray = 20
         self.maxstring = self.maxother = _LONGEST
-        self.maxlong = 40
 
     def repr_int(self, x: int, level: int) -> str:
         """Python writes out no integer of more than 4300 digits."""
