@@ -5,7 +5,8 @@ FLOOR_PYTHON ?= $(shell for each in python3.10 $(HOME)/.pyenv/versions/3.10.*/bi
   $$each -c "import venv" 2>/dev/null && echo $$each && exit; done; echo $(PYTHON))
 BIN = .venv/bin
 READY = .venv/ready-dev
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest $(PARALLEL)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo serve batch convert distributed why bench test test-slow test-floor goldens mutants lint format wheel clean
@@ -29,8 +30,8 @@ why: .venv/ready-examples  ## The claims about leaky ReLU as runs, tables and pi
 	for claim in dying gradient_flow sensitivity slopes; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done
 
 test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
-	$(PYTEST) --cov --cov-report= --cov-fail-under=0
-	TF_USE_LEGACY_KERAS=1 $(PYTEST) --cov --cov-append --cov-report=term --cov-fail-under=98
+	$(PYTEST) --cov --cov-fail-under=98
+	TF_USE_LEGACY_KERAS=1 $(PYTEST)
 
 test-slow: $(READY)  ## What takes longer than `make test` may
 	$(BIN)/python -m pytest -m slow
@@ -40,8 +41,8 @@ mutants: $(READY)  ## Small wrong changes to the package, each of which a test h
 	$(BIN)/python tests/mutate.py
 
 test-floor: .venv-floor/ready  ## The same tests on the oldest Python, TensorFlow and Keras
-	.venv-floor/bin/python -m pytest --numprocesses auto --dist loadfile
-	TF_USE_LEGACY_KERAS=1 .venv-floor/bin/python -m pytest --numprocesses auto --dist loadfile
+	.venv-floor/bin/python -m pytest $(PARALLEL)
+	TF_USE_LEGACY_KERAS=1 .venv-floor/bin/python -m pytest $(PARALLEL)
 
 goldens: $(READY)  ## Adds this version's files under both Kerases, which every later one has to load
 	PYTHONPATH=. $(BIN)/python tests/write_goldens.py

@@ -19,6 +19,22 @@ def slow_under_tf_keras(test):
     return test if KERAS_3 else pytest.mark.slow(test)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def coverage_of_processes():
+    """What makes processes of the tests measure coverage, which takes them twice as long.
+
+    Only those that `covered_processes` gives it back to do so.
+    """
+    names = [name for name in os.environ if name.startswith("COVERAGE_PROCESS_")]
+    return {name: os.environ.pop(name) for name in names}
+
+
+@pytest.fixture
+def covered_processes(coverage_of_processes, monkeypatch):
+    for name, value in coverage_of_processes.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     tf.keras.utils.set_random_seed(20260101)

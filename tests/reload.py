@@ -70,10 +70,10 @@ def main(folder):
                 continue
             model = load(path)
             model.run_eagerly = name != "model.keras"  # tracing takes long, and shows nothing more
-            results = {"prediction": model.predict(x, verbose=0)}
+            results = {"prediction": model.predict_on_batch(x)}
             results |= {f"before_{i}": w for i, w in enumerate(model.get_weights())}
             if getattr(model, "optimizer", None) is not None:
-                model.fit(x, y, verbose=0, shuffle=False, batch_size=len(x))
+                model.train_on_batch(x, y)
                 results |= {f"after_{i}": w for i, w in enumerate(model.get_weights())}
             np.savez(case / f"{name}.npz", **results)
 

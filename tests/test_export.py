@@ -15,6 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_leaky import LeakyReLU, export_saved_model, keras_compat, native
 
+pytestmark = pytest.mark.usefixtures("covered_processes")
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 NATIVE = Path(native.__file__)
 layers = tf.keras.layers

@@ -10,6 +10,7 @@ import pytest
 
 import tf_leaky
 
+pytestmark = pytest.mark.usefixtures("covered_processes")
 PACKAGE = Path(tf_leaky.__file__).parent
 # What each room may import, beside the standard library. Imports point down this table only.
 ROOMS = {
