@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -431,6 +432,27 @@ def test_vocabularies_are_kept():
     new = convert(model)
     x = tf.constant([["a"], ["b"], ["c"]])
     np.testing.assert_allclose(new(x), model(x), rtol=1e-6)
+
+
+class Remembers(layers.Layer):
+    """Has state that is no weight, and that its files keep."""
+
+    text = "as made"
+
+    def call(self, x):
+        return x
+
+    def save_assets(self, folder):
+        Path(folder, "text").write_text(self.text)
+
+    def load_assets(self, folder):
+        self.text = Path(folder, "text").read_text()
+
+
+def test_assets_are_kept():
+    model = tf.keras.Sequential([tf.keras.Input((4,)), Remembers(), layers.PReLU()])
+    model.layers[0].text = "as trained"
+    assert convert(model).layers[0].text == "as trained"
 
 
 def test_optimizer_of_other_variables_starts_anew():
