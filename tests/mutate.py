@@ -38,7 +38,8 @@ TESTS = {
     "ops": "house function_errors function_value memory function_gradients properties",
     "layer": "house layer_errors layer old_files memory saving properties",
     "messages": "messages function_errors layer_errors",
-    "checks": "function_errors layer_errors memory function_value layer models plot",
+    "checks": "function_errors layer_errors memory function_value layer models plot "
+    "function_gradients hostile_files",
     "keras_compat": "models old_files probe layer export export_check export_errors",
     "models": "models other_runtimes",
     "cloning": "models",

@@ -35,12 +35,18 @@ def test_x_that_is_no_tensor(x):
         leaky_relu(x)
 
 
+def in_a_graph(x):
+    """Where a function that is traced reaches for an x from outside."""
+    return tf.function(lambda: leaky_relu(x), autograph=False)()
+
+
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
 def test_symbolic_x_is_sent_to_the_layer(package):
     """Of `tf.keras`, and of the Keras that it isn't."""
     x = importlib.import_module(package).Input((3,))
-    with pytest.raises(TypeError, match=r"symbolic Keras tensors to the layer tf_leaky\.LeakyReLU"):
-        leaky_relu(x)
+    for call in (leaky_relu, in_a_graph):
+        with pytest.raises(TypeError, match=r"symbolic Keras tensors to the layer tf_leaky\."):
+            call(x)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What every `LeakyReLU` does, over the table of layers."""
 
+import json
+
 import cases
 import numpy as np
 import oracle
@@ -70,6 +72,36 @@ def test_initial_slopes_of_float64_are_exact(axis):
     layer = LeakyReLU(0.1, trainable_alpha=True, axis=axis, dtype="float64")
     layer.build((None, 2))
     assert (tf.convert_to_tensor(layer.alpha).numpy() == np.float64(0.1)).all()
+
+
+def test_axes_of_numpy_become_python_integers():
+    axis = LeakyReLU(axis=(np.int64(1), np.int8(-1))).axis
+    assert axis == (1, -1)
+    assert [type(each) for each in axis] == [int, int]
+
+
+def test_one_slope_needs_no_input_shape():
+    layer = LeakyReLU(0.25, trainable_alpha=True)
+    layer.build(None)
+    assert layer.alpha.shape == ()
+
+
+@tf.keras.utils.register_keras_serializable("test_layer")
+def halved(slopes):
+    return slopes / 2
+
+
+@pytest.mark.filterwarnings("ignore:The `keras.constraints.serialize:UserWarning")  # tf_keras's
+@pytest.mark.parametrize("again", [False, True])
+def test_registered_function_is_a_constraint(again):
+    layer = LeakyReLU(0.5, trainable_alpha=True, alpha_constraint=halved)
+    if again:
+        layer = LeakyReLU.from_config(json.loads(json.dumps(layer.get_config())))
+    assert layer.alpha_constraint is halved
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layer])
+    model.compile(tf.keras.optimizers.SGD(0.0), "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 2)), verbose=0)
+    assert float(tf.convert_to_tensor(layer.alpha)) == 0.25
 
 
 def test_slope_of_a_mixed_layer_is_summed_beyond_float16():

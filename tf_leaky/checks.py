@@ -222,7 +222,7 @@ def checked_keras_object(kind: str, value: Any) -> Any:
         else:
             found = keras.get(value)
             # tf_keras finds its own functions by name, such as its deserializer.
-            if isinstance(value, str) and not (isinstance(found, own_kind) or _registered(value)):
+            if isinstance(value, str) and not isinstance(found, own_kind):
                 raise ValueError(found)
         # Keras passes a class through, and tf_keras some unknown names; a Lambda is a Layer.
         kinds = (tf.keras.constraints.Constraint, tf.keras.regularizers.Regularizer)
