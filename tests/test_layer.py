@@ -91,6 +91,29 @@ def halved(slopes):
     return slopes / 2
 
 
+@tf.keras.utils.register_keras_serializable("test_layer")
+class AtMost(tf.keras.constraints.Constraint):
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self, slopes):
+        return tf.minimum(slopes, self.most)
+
+    def get_config(self):
+        return {"most": self.most}
+
+
+@pytest.mark.parametrize("name", ["test_layer>AtMost", "AtMost"])
+def test_config_of_a_constraint_is_found_by_either_name(name):
+    """Old files have the registered name in place of that of the class."""
+    config = {"class_name": name, "config": {"most": 0.5}, "registered_name": "test_layer>AtMost"}
+    if name != "AtMost":
+        del config["registered_name"]
+    constraint = LeakyReLU(trainable_alpha=True, alpha_constraint=config).alpha_constraint
+    assert type(constraint) is AtMost
+    assert constraint.most == 0.5
+
+
 @pytest.mark.filterwarnings("ignore:The `keras.constraints.serialize:UserWarning")  # tf_keras's
 @pytest.mark.parametrize("again", [False, True])
 def test_registered_function_is_a_constraint(again):

@@ -119,8 +119,12 @@ def test_alpha_of_another_shape_than_the_axes():
 
 @pytest.mark.parametrize(
     "constraint",
-    ["no such", 3, np.ones(2), object(), {"class_name": "MaxNorm", "config": {"no_such": 1}}],
-    ids=["name", "number", "array", "object", "config"],
+    [
+        *("no such", 3, np.ones(2), object(), object),
+        {"class_name": "MaxNorm", "config": {"no_such": 1}},
+        {"class_name": "get", "config": {}},
+    ],
+    ids=["name", "number", "array", "object", "class", "config", "config of a function"],
 )
 def test_unknown_constraint(constraint):
     with pytest.raises(
