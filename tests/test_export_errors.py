@@ -37,7 +37,8 @@ def test_existing_version_is_never_overwritten(tmp_path, in_this_process):
 
 @pytest.mark.parametrize("name", ["12", "0012", "+12"])
 @pytest.mark.parametrize("kind", ["folder", "file", "link to nothing"])
-def test_what_a_server_reads_as_the_version_is_it(name, kind, tmp_path):
+def test_what_a_server_reads_as_the_version_is_it(name, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_compat, "write", None)  # it is told before anything is written
     path = tmp_path / name
     if kind == "folder":
         path.mkdir()
@@ -91,6 +92,8 @@ def test_no_version_above_the_highest(tmp_path, in_this_process):
         tmp_path,
     )
     assert export_saved_model(small_model(), tmp_path, version=7).name == "7"
+    highest = export_saved_model(small_model(), tmp_path / "made" / "too", version=2**63 - 1)
+    assert highest == tmp_path / "made" / "too" / str(2**63 - 1)
 
 
 @pytest.mark.parametrize("base_path", [None, 3, b"models", True], ids=repr)
@@ -150,12 +153,14 @@ def test_base_path_in_the_home_of_nobody(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("what", ["a file", "a link to nothing"])
-def test_base_path_that_is_no_folder(what, tmp_path):
-    if what == "a file":
+@pytest.mark.parametrize("target", [None, "file", "nowhere"])
+def test_base_path_that_is_no_folder(target, tmp_path):
+    what = "a link to nothing" if target == "nowhere" else "a file"
+    (tmp_path / "file").write_text("")
+    if target is None:
         (tmp_path / "model").write_text("")
     else:
-        (tmp_path / "model").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "model").symlink_to(tmp_path / target)
     match = rf"base_path to be a folder\. Received: base_path=.*, which is {what}"
     refused(FileExistsError, match, small_model(), tmp_path / "model")
 

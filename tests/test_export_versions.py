@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_no_file_is_left_open(tmp_path):
 def test_draft_of_another_host_is_kept_for_a_week(locks, tmp_path, monkeypatch):
     if not locks:
         no_locks(monkeypatch)
-    young, old = stale(tmp_path, "elsewhere", 6), stale(tmp_path, "elsewhere-2", 8)
+    young, old = stale(tmp_path, "elsewhere", 6.9), stale(tmp_path, "elsewhere-2", 7.1)
     mine = stale(tmp_path, versions._host(), 1)
     foreign = tmp_path / ".exporting-notes"
     foreign.mkdir()
@@ -202,6 +203,12 @@ def test_draft_of_another_host_is_kept_for_a_week(locks, tmp_path, monkeypatch):
         kept = {young, foreign, folder} | (set() if locks else {mine})
         assert set(drafts(tmp_path)) == kept
     assert not old.exists()
+
+
+def test_draft_may_be_gone_at_its_end(tmp_path):
+    with versions.draft(tmp_path) as folder:
+        shutil.rmtree(folder)
+    assert not drafts(tmp_path)
 
 
 def no_locks(monkeypatch):
