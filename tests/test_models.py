@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import tf_leaky
 from tf_leaky import LeakyReLU, convert, freeze, to_keras
-from tf_leaky.frozen import FrozenLeakyReLU
+from tf_leaky.frozen import FORMS, FrozenLeakyReLU
 from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA
 
 layers = tf.keras.layers
@@ -255,10 +255,19 @@ def test_slope_at_zero_of_frozen_forms_is_alpha(form):
     np.testing.assert_array_equal(tape.gradient(y, x), [[0.25, 0.25]])
 
 
-def test_frozen_layers_take_one_tensor():
-    layer = FrozenLeakyReLU(0.25, axis=-1, form="by where")
-    with pytest.raises(TypeError, match="expected"):
-        layer([tf.zeros((1, 2)), tf.zeros((1, 2))])
+@pytest.mark.parametrize("form", FORMS)
+def test_frozen_layers_take_one_tensor_of_floats(form):
+    layer = FrozenLeakyReLU(0.25, axis=-1, form=form)
+    two = [tf.zeros((1, 2)), tf.zeros((1, 2))]
+    with pytest.raises(TypeError, match="expected one input tensor"):
+        layer(two)
+    layer(two[0])
+    with pytest.raises((TypeError, ValueError), match=r"expected one input tensor|input tensors"):
+        layer(two)
+    with pytest.raises(TypeError, match=r"expected a dense input|sparse tensors by their values"):
+        layer(tf.keras.Input((2,), sparse=True))
+    with pytest.raises(TypeError, match=r"expected x to be of float16, .* Cast it"):
+        layer(tf.constant([[1, -2]]))
 
 
 def test_policies_are_kept():

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.checks import check_one_tensor
+from tf_leaky.checks import floating_tensor
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.messages import shown
 
@@ -40,8 +40,7 @@ class FrozenLeakyReLU(LeakyReLU):
 
     def call(self, inputs: Any) -> Any:
         """Returns leaky ReLU of `inputs`, in their shape and dtype."""
-        check_one_tensor(inputs)
-        x = tf.convert_to_tensor(inputs)
+        x = floating_tensor(inputs, "x")
         # The fused kernels round slopes to x's dtype, and so does a constant here.
         alpha = tf.cast(self._slopes(), x.dtype)
         if self.form == "by maximum":
