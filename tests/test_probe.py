@@ -1,6 +1,7 @@
 """What `plot_activations` and `ActivationMonitor` read, held against NumPy."""
 
 import io
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tensorflow as tf
 import tf_leaky.probe
 from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
 from tf_leaky.counts import Histogram
+from tf_leaky.plot import draw_lines
 from tf_leaky.probe import Probe
 
 layers = tf.keras.layers
@@ -322,6 +324,11 @@ def test_histograms_of_small_numbers_have_many_bins():
     np.testing.assert_allclose(small.before.edges, wide.before.edges * 2.0**-60)
 
 
+def test_mapping_that_keras_does_not_take_is_refused():
+    with pytest.raises(TypeError, match="expected data to be arrays"):
+        look(with_dead_units(layers.ReLU()), types.MappingProxyType({"x": X}))
+
+
 def test_largest_numbers_are_in_the_ends():
     x = np.array([[3e38, -3e38], [1.0, -1.0]], "float32")
     model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
@@ -512,11 +519,13 @@ def test_monitor_writes_for_tensorboard(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("slopes", [np.nan, -np.inf, 3e38, 0.25])
+@pytest.mark.parametrize(
+    "slopes", [*([each, 0.25, 0.25, 0.25] for each in (np.nan, -np.inf, 3e38, 0.25)), [np.nan] * 4]
+)
 def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
     prelu = layers.PReLU(name="prelu", dtype=dtype, trainable=False)
     model = compiled(with_dead_units(prelu))
-    prelu.set_weights([np.float32([slopes, 0.25, 0.25, 0.25])])
+    prelu.set_weights([np.float32(slopes)])
     monitor = ActivationMonitor(X, log_dir=tmp_path)
     model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
     (path,) = tmp_path.iterdir()
@@ -526,8 +535,8 @@ def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
         for value in tf.compat.v1.Event.FromString(record).summary.value
         if value.tag == "prelu/alpha"
     ]
-    assert rows[0][:, 2].sum() == 3 + np.isfinite(slopes)
-    mean = np.float64([slopes, 0.25, 0.25, 0.25]).mean()
+    assert rows[0][:, 2].sum() == np.isfinite(slopes).sum()
+    mean = np.float64(slopes).mean()
     assert monitor.values["prelu/alpha_mean"][0] == pytest.approx(mean, rel=1e-2, nan_ok=True)
 
 
@@ -638,6 +647,12 @@ def test_picture_holds_the_distributions(pyplot):
     assert sees.get_fill()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["what it sees", "what it sends on"]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(24, 1), (25, 2)])
+def test_legend_of_many_layers_has_several_columns(count, columns, pyplot):
+    figure = draw_lines([1], {f"a{i}/share_negative": [0.5] for i in range(count)})
+    assert figure.legends[0]._ncols == columns
 
 
 def test_monitor_draws_its_values(pyplot):
