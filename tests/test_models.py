@@ -200,6 +200,39 @@ def test_trainable_is_that_of_each_layer_in_a_wrapper(change):
     assert not found.trainable_weights
 
 
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_trainable_is_that_of_each_model(change):
+    model = nested(layers.ReLU)
+    inner = next(each for each in model.layers if isinstance(each, tf.keras.Model))
+    inner.trainable = False
+    found = change(model).get_layer(inner.name)
+    assert (found.trainable, found.trainable_weights) == (False, [])
+    model.trainable = False
+    assert not change(model).trainable
+
+
+def test_classes_that_nobody_can_import_are_kept_within_wrappers():
+    class Local(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    model = tf.keras.Sequential([tf.keras.Input((5, 3)), layers.TimeDistributed(Local())])
+    new = convert(model)
+    assert type(new.layers[0].layer) is Local
+    same(model, new, data(model))
+
+
+def test_layers_of_the_same_names_in_two_models_keep_their_weights():
+    x = tf.keras.Input((4, 4, 2))
+    model = tf.keras.Model(x, layers.subtract([functional(layers.ReLU)(x) for _ in range(2)]))
+    expected = model.predict(data(model), verbose=0)
+    assert np.abs(expected).max() > 1e-3
+    same(model, convert(model), data(model))
+
+
 def test_operations_between_layers_are_kept():
     x = tf.keras.Input((4,))
     y = layers.ReLU()(layers.Dense(3)(x) * 2.0 - 1.0)

@@ -107,6 +107,8 @@ def test_legend_of_many_slopes_has_one_entry_each():
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels.count("df/dx, alpha = 0.1") == 1
     assert len(labels) == 5
+    of_three = plot_leaky_relu([0.1, 0.2, 0.3]).get_legend().get_texts()
+    assert len(of_three) == 6
 
 
 @pytest.mark.parametrize("projection", ["polar", "3d"])
