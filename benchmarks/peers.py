@@ -63,7 +63,7 @@ def _in_turns(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
         for name, worker in workers.items():
-            if worker.stdout.readline() != "ready\n":  # type: ignore[union-attr]
+            if worker.stdout.readline() != "ready\n":
                 raise RuntimeError(f"{name} failed on {shape}, {sharing}: see above")
         order = random.Random(0)
         seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -72,7 +72,7 @@ def _in_turns(
                 time.sleep(0.02)  # until the threads of the one before no longer spin
                 worker = workers[name]
                 print("run", file=worker.stdin, flush=True)
-                seconds[name].append(float(worker.stdout.readline()))  # type: ignore[union-attr]
+                seconds[name].append(float(worker.stdout.readline()))
             progress()
         return {name: statistics.median(times) for name, times in seconds.items()}
     finally:

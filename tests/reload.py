@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import tf_leaky  # noqa: F401  # what registers the layer and the function
+import tf_leaky  # noqa: F401  registers the layer and the function
 
 KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
 

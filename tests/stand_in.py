@@ -356,7 +356,7 @@ class _RestHandler(BaseHTTPRequestHandler):
         except Exception as error:  # a request that ends the connection tells the client nothing
             self._send(500, write_error(repr(error)), "application/json")
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = answer  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = answer  # noqa: N815  http.server names them
 
     def _send(self, status, text, content_type):
         body = text.encode()
