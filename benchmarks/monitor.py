@@ -14,7 +14,7 @@ from benchmarks.nets import CHANNELS, images
 from benchmarks.tables import table
 from benchmarks.timing import interleaved_medians
 from tf_leaky import LeakyReLU
-from tf_leaky.probe import Probe
+from tf_leaky.inspection.probing import Probe
 
 
 def measure(*, rounds: int, progress: Any, side: int = 32, count: int = 640) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from benchmarks.nets import ALPHA, CHANNELS, images
 from benchmarks.tables import table
 from benchmarks.timing import interleaved_medians
 from tf_leaky import LeakyReLU, export_saved_model, freeze
-from tf_leaky.native import SavedModel
+from tf_leaky.serving.running import SavedModel
 
 # Each makes an activation; the net is frozen where the name says so.
 RIVALS: dict[str, Callable[[], Any]] = {

@@ -148,7 +148,7 @@ def run_onnx(path, x):
 
 def run_export(version, x):
     """What TensorFlow's C API, the loader of TensorFlow Serving, answers to an export."""
-    from tf_leaky.native import SavedModel
+    from tf_leaky.serving.running import SavedModel
 
     with contextlib.closing(SavedModel(version)) as loaded:
         (name,) = loaded.inputs

@@ -83,7 +83,7 @@ def predict_without_python_tensorflow(version, images):
     """What the export answers under the C++ loader of TensorFlow Serving."""
     signature = tf.saved_model.load(version).signatures["serving_default"]
     (name,) = signature.structured_input_signature[1]
-    native = Path(tf_leaky.__file__).with_name("native.py")
+    native = Path(tf_leaky.__file__).with_name("serving") / "running.py"
     with tempfile.TemporaryDirectory() as folder:
         given, answered = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
         np.savez(given, **{name: images})

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky import LeakyReLU, leaky_relu
-from tf_leaky.frozen import FORMS, FrozenLeakyReLU
+from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 # How far a result of a few roundings may be from the exact one, relative to its size.

@@ -48,13 +48,13 @@ def rng():
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Checks exports by the same loader without a process of its own, to save its start."""
-    from tf_leaky import native, verify
+    from tf_leaky.serving import checking, running
 
     def answers(model, folder, requests, scratch):
-        with native.SavedModel(folder) as served:
+        with running.SavedModel(folder) as served:
             return [served.run(request) for request in requests]
 
-    monkeypatch.setattr(verify, "_answers", answers)
+    monkeypatch.setattr(checking, "_answers", answers)
 
 
 def pytest_report_header():

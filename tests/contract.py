@@ -36,7 +36,7 @@ slopes. "same" is what tf_leaky returns; what differs is bold. Everything here i
 
 ```sh
 python tests/contract.py         # writes this page
-pytest tests/test_contract.py    # holds it, in eager mode, in a graph and by XLA
+pytest tests/laws/test_contract.py    # holds it, in eager mode, in a graph and by XLA
 ```
 
 Subnormal numbers are a zero of their sign to many kernels of TensorFlow, the stock ones too, and

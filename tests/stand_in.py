@@ -39,7 +39,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tf_leaky import native
+from tf_leaky.serving import running
 
 WHAT = "a stand-in that speaks TF Serving's protocol"
 PREDICT = re.compile(
@@ -79,7 +79,7 @@ class Version:
     def session(self, signature):
         with self._lock:
             if signature not in self._sessions:
-                self._sessions[signature] = native.SavedModel(self.path, signature)
+                self._sessions[signature] = running.SavedModel(self.path, signature)
             return self._sessions[signature]
 
     def run(self, signature, inputs):

@@ -1,6 +1,6 @@
 """A few dozen wrong things to give as an argument, by name; each is made when it is asked for.
 
-Few are wrong everywhere: `tests/test_fuzz.py` says where one is right.
+Few are wrong everywhere: `tests/laws/test_fuzz.py` says where one is right.
 """
 
 import array

@@ -2,12 +2,11 @@
 
 from importlib.metadata import version
 
-from tf_leaky.export import export_saved_model
+from tf_leaky.conversion import convert, freeze, to_keras
+from tf_leaky.inspection import ActivationMonitor, plot_activations, plot_leaky_relu
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.models import convert, freeze, to_keras
-from tf_leaky.monitor import ActivationMonitor
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
-from tf_leaky.plot import plot_activations, plot_leaky_relu
+from tf_leaky.serving import export_saved_model
 
 __all__ = [
     "DEFAULT_ALPHA",

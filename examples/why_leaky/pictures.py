@@ -7,7 +7,7 @@ eleven pixels high.
 
 import matplotlib as mpl
 
-from tf_leaky.plot import COLOURS
+from tf_leaky.inspection.plots import COLOURS
 
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen

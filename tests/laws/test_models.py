@@ -1,0 +1,527 @@
+"""`convert`, `freeze` and `to_keras` over a table of models and activations."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_leaky
+from tf_leaky import LeakyReLU, convert, freeze, to_keras
+from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
+from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA
+
+layers = tf.keras.layers
+LEGACY = tf.keras.layers.Layer.__module__.startswith("tf_keras")
+
+
+def stock_leaky(slope, **kwargs):
+    return layers.LeakyReLU(**{"alpha" if LEGACY else "negative_slope": slope}, **kwargs)
+
+
+def prelu(**kwargs):
+    return layers.PReLU(
+        alpha_initializer=tf.keras.initializers.RandomUniform(0.1, 0.5, 7), **kwargs
+    )
+
+
+# Each makes the layer of an activation for images.
+ACTIVATIONS = {
+    "ReLU": layers.ReLU,
+    "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.25),
+    "LeakyReLU": lambda: stock_leaky(0.25),
+    "PReLU, one slope": lambda: prelu(shared_axes=[1, 2, 3]),
+    "PReLU per channel": lambda: prelu(shared_axes=[1, 2]),
+    "PReLU per element": prelu,
+    "Activation relu": lambda: layers.Activation("relu"),
+    "Dense relu": lambda: layers.Dense(3, activation="relu"),
+    "Dense LeakyReLU": lambda: layers.Dense(3, activation=stock_leaky(0.3)),
+}
+
+
+def sequential(make):
+    return tf.keras.Sequential(
+        [tf.keras.Input((4, 4, 2)), layers.Conv2D(3, 3), make(), layers.Flatten(), layers.Dense(2)]
+    )
+
+
+def functional(make):
+    x = tf.keras.Input((4, 4, 2), name="image")
+    y = make()(layers.Conv2D(3, 3, name="conv")(x))
+    return tf.keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(y)))
+
+
+def shared(make):
+    x = tf.keras.Input((4, 4, 3))
+    activation = make()
+    y = activation(layers.Conv2D(3, 3, padding="same")(activation(x)))
+    return tf.keras.Model(x, y)
+
+
+def nested(make):
+    inner = functional(make)
+    x = tf.keras.Input((4, 4, 2))
+    return tf.keras.Model(x, layers.Dense(1)(inner(x)))
+
+
+def several(make):
+    a, b = tf.keras.Input((4, 4, 3), name="a"), tf.keras.Input((4, 4, 3), name="b")
+    y = make()(layers.add([a, b]))
+    return tf.keras.Model({"a": a, "b": b}, {"sum": y, "flat": layers.Flatten(name="f")(y)})
+
+
+MODELS = {
+    "sequential": sequential,
+    "functional": functional,
+    "shared": shared,
+    "nested": nested,
+    "several": several,
+}
+
+
+def data(model):
+    rng = np.random.default_rng(3)
+    arrays = [rng.normal(size=(5, *each.shape[1:])).astype("float32") for each in model.inputs]
+    return dict(zip("ab", arrays, strict=True)) if len(arrays) > 1 else arrays[0]
+
+
+def same(one, other, x, rtol=1e-5):
+    first, second = one.predict(x, verbose=0), other.predict(x, verbose=0)
+    for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
+        np.testing.assert_allclose(b, a, rtol=rtol, atol=1e-6)
+
+
+def parts(model):
+    return list(model._flatten_layers(include_self=False, recursive=True))
+
+
+def kinds(model):
+    return {type(part) for part in parts(model)}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("model", MODELS)
+def test_there_and_back_computes_the_same(model, activation, tmp_path):
+    stock = MODELS[model](ACTIVATIONS[activation])
+    x, weights = data(stock), stock.get_weights()
+    ours = convert(stock)
+    same(stock, ours, x)
+    assert not kinds(ours) & {layers.LeakyReLU, layers.PReLU}
+    assert [each.name for each in ours.layers] == [each.name for each in stock.layers]
+    assert sum(w.size for w in ours.get_weights()) == sum(w.size for w in weights)
+    for target in ("serving", "litert"):
+        frozen = freeze(ours, target=target)
+        same(stock, frozen, x)
+        assert len(frozen.trainable_weights) <= len(ours.trainable_weights)
+    back = to_keras(ours)
+    same(stock, back, x)
+    assert not any(type(part).__module__.startswith("tf_leaky") for part in parts(back))
+    frozen.save(tmp_path / "frozen.keras")
+    same(stock, tf.keras.models.load_model(tmp_path / "frozen.keras"), x)
+    for before, after in zip(weights, stock.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)  # the given model is not touched
+
+
+def test_alpha_takes_the_place_of_relus_zero_only():
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((6,)),
+            layers.Dense(5, activation="relu"),
+            layers.ReLU(),
+            stock_leaky(0.25),
+            layers.ReLU(max_value=6.0),
+            layers.ReLU(threshold=1.0),
+        ]
+    )
+    new = convert(model, alpha=0.1)
+    assert new.layers[0].activation is tf_leaky.leaky_relu
+    assert [layer.alpha for layer in new.layers[1:3]] == [0.1, 0.25]
+    assert [type(layer) for layer in new.layers[3:]] == [layers.ReLU, layers.ReLU]
+
+
+def test_slopes_can_be_trained_along_an_axis():
+    model = functional(layers.ReLU)
+    new = convert(model, alpha=0.2, trainable_alpha=True, axis=-1)
+    slopes = next(layer for layer in new.layers if isinstance(layer, LeakyReLU))
+    np.testing.assert_allclose(slopes.alpha, [0.2] * 3, rtol=1e-6)
+    assert len(new.trainable_weights) == len(model.trainable_weights) + 1
+
+
+def test_prelus_are_fixed_on_demand():
+    model = functional(ACTIVATIONS["PReLU per channel"])
+    new = convert(model, trainable_alpha=False)
+    same(model, new, data(model))
+    assert len(new.trainable_weights) == len(model.trainable_weights) - 1
+
+
+def test_wrapped_layers_are_converted():
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((5, 3)),
+            layers.TimeDistributed(layers.Dense(4, activation="relu")),
+            layers.TimeDistributed(prelu()),
+            layers.Bidirectional(layers.SimpleRNN(2, activation=stock_leaky(0.25))),
+        ]
+    )
+    new = convert(model)
+    same(model, new, data(model))
+    assert layers.PReLU not in kinds(new)
+    assert layers.LeakyReLU not in kinds(new)
+    leaky = convert(model, alpha=0.3)
+    assert leaky.layers[0].layer.activation.alpha == 0.3
+
+
+def test_training_goes_on_from_where_it_was():
+    model = functional(ACTIVATIONS["PReLU per channel"])
+    model.layers[1].trainable = False
+    model.compile(tf.keras.optimizers.Adam(0.02), "mse", metrics=["mae"])
+    x = data(model)
+    y = np.ones((5, 2), "float32")
+    model.fit(x, y, epochs=2, verbose=0)
+    new = convert(model)
+    assert [each.trainable for each in new.layers] == [each.trainable for each in model.layers]
+    for each in (model, new):
+        each.fit(x, y, epochs=3, verbose=0, shuffle=False)
+    same(model, new, x, rtol=1e-4)
+    assert int(new.optimizer.iterations) == int(model.optimizer.iterations) == 5
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_trainable_is_that_of_each_layer_in_a_wrapper(change):
+    inner = layers.Dense(4, activation="relu")
+    wrapper = layers.TimeDistributed(inner)
+    model = tf.keras.Sequential([tf.keras.Input((5, 3)), wrapper, layers.Dense(2)])
+    inner.trainable = False
+    (found, _) = change(model).layers
+    assert (found.trainable, found.layer.trainable) == (True, False)
+    assert not found.trainable_weights
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_trainable_is_that_of_each_model(change):
+    model = nested(layers.ReLU)
+    inner = next(each for each in model.layers if isinstance(each, tf.keras.Model))
+    inner.trainable = False
+    found = change(model).get_layer(inner.name)
+    assert (found.trainable, found.trainable_weights) == (False, [])
+    model.trainable = False
+    assert not change(model).trainable
+
+
+def test_classes_that_nobody_can_import_are_kept_within_wrappers():
+    class Local(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    model = tf.keras.Sequential([tf.keras.Input((5, 3)), layers.TimeDistributed(Local())])
+    new = convert(model)
+    assert type(new.layers[0].layer) is Local
+    same(model, new, data(model))
+
+
+def test_layers_of_the_same_names_in_two_models_keep_their_weights():
+    x = tf.keras.Input((4, 4, 2))
+    model = tf.keras.Model(x, layers.subtract([functional(layers.ReLU)(x) for _ in range(2)]))
+    expected = model.predict(data(model), verbose=0)
+    assert np.abs(expected).max() > 1e-3
+    same(model, convert(model), data(model))
+
+
+def test_operations_between_layers_are_kept():
+    x = tf.keras.Input((4,))
+    y = layers.ReLU()(layers.Dense(3)(x) * 2.0 - 1.0)
+    model = tf.keras.Model(x, layers.Dense(2)(y))
+    same(model, convert(model), data(model))
+
+
+def test_default_slope_within_a_layer_is_the_function_unless_it_is_trained():
+    model = tf.keras.Sequential([tf.keras.Input((4,)), layers.Dense(3, activation="relu")])
+    slope = tf_leaky.DEFAULT_ALPHA
+    assert convert(model, alpha=slope).layers[0].activation is tf_leaky.leaky_relu
+    trained = convert(model, alpha=slope, trainable_alpha=True)
+    assert isinstance(trained.layers[0].activation, LeakyReLU)
+    assert len(trained.trainable_weights) == 3
+
+
+def test_what_is_left_alone_is_logged(caplog):
+    model = tf.keras.Sequential(
+        [tf.keras.Input((4,)), layers.ReLU(name="plain"), layers.ReLU(max_value=6.0, name="six")]
+    )
+    with caplog.at_level("INFO", logger="tf_leaky"):
+        convert(model)
+    assert "convert: plain: ReLU left alone, as no alpha is given" in caplog.text
+    assert "convert: six: left alone, as it has a maximum or a threshold" in caplog.text
+
+
+def test_smallest_slopes_of_prelus_stay_positive():
+    slopes = tf.keras.initializers.Constant(SMALLEST_POSITIVE_ALPHA)
+    model = tf.keras.Sequential([tf.keras.Input((4,)), layers.PReLU(alpha_initializer=slopes)])
+    assert convert(model).layers[0].alpha_constraint == "positive"
+    model.layers[0].alpha.assign([0.0, 0.5, 0.5, 0.5])
+    assert convert(model).layers[0].alpha_constraint is None
+
+
+@pytest.mark.parametrize("constraint", ["positive", "unit_norm", None])
+def test_trained_slopes_become_trained_prelus(constraint):
+    slopes = {"trainable_alpha": True, "alpha_constraint": constraint, "alpha_regularizer": "l2"}
+    model = tf.keras.Sequential([tf.keras.Input((4,)), LeakyReLU(0.25, axis=-1, **slopes)])
+    (prelu,) = to_keras(model).layers
+    assert len(prelu.trainable_weights) == 1
+    assert type(prelu.alpha_regularizer) is tf.keras.regularizers.L2
+    kinds = {"positive": tf.keras.constraints.NonNeg, "unit_norm": tf.keras.constraints.UnitNorm}
+    assert type(prelu.alpha_constraint) is kinds.get(constraint, type(None))
+
+
+@pytest.mark.parametrize("form", ["by maximum", "by where"])
+def test_slope_at_zero_of_frozen_forms_is_alpha(form):
+    layer = FrozenLeakyReLU(0.25, axis=-1, form=form)
+    x = tf.constant([[0.0, -0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_array_equal(tape.gradient(y, x), [[0.25, 0.25]])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_frozen_layers_take_one_tensor_of_floats(form):
+    layer = FrozenLeakyReLU(0.25, axis=-1, form=form)
+    two = [tf.zeros((1, 2)), tf.zeros((1, 2))]
+    with pytest.raises(TypeError, match="expected one input tensor"):
+        layer(two)
+    layer(two[0])
+    with pytest.raises((TypeError, ValueError), match=r"expected one input tensor|input tensors"):
+        layer(two)
+    with pytest.raises(TypeError, match=r"expected a dense input|sparse tensors by their values"):
+        layer(tf.keras.Input((2,), sparse=True))
+    with pytest.raises(TypeError, match=r"expected x to be of float16, .* Cast it"):
+        layer(tf.constant([[1, -2]]))
+
+
+def test_policies_are_kept():
+    model = tf.keras.Sequential(
+        [tf.keras.Input((4,)), layers.Dense(3, dtype="mixed_float16"), layers.ReLU(dtype="float64")]
+    )
+    new = convert(model, alpha=0.1)
+    assert [each.compute_dtype for each in new.layers] == ["float16", "float64"]
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3, activation="relu")
+        self.blocks = [layers.PReLU(), stock_leaky(0.25)]
+
+    def call(self, x):
+        return self.blocks[1](self.blocks[0](self.dense(x)))
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_subclassed_models_are_refused_with_the_edits(change):
+    model = Subclassed()
+    model(tf.zeros((2, 4)))
+    with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
+        change(model)
+    for edit in (r".dense: activation=LeakyReLU(alpha)", ".blocks[0]: PReLU", ".blocks[1]: Leaky"):
+        assert edit in str(error.value)
+
+
+class Twice(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3, activation="relu")
+        self.again = self.dense
+
+    def call(self, x):
+        return self.again(x)
+
+
+def test_edits_name_each_layer_once():
+    model = Twice()
+    model(tf.zeros((2, 4)))
+    with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
+        convert(model)
+    assert str(error.value).count("activation=LeakyReLU(alpha)") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"alpha": [0.1, 0.2]}, ValueError, "convert: expected alpha to be one number or None"),
+        ({"alpha": float("nan")}, ValueError, "convert: expected"),
+        ({"trainable_alpha": 1}, TypeError, "expected trainable_alpha to be True, False or None"),
+        ({"axis": -1}, ValueError, "expected axis only where slopes are to be trained"),
+        ({"trainable_alpha": True}, ValueError, "expected alpha, the slope that ReLUs"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        convert(functional(layers.ReLU), **arguments)
+
+
+@pytest.mark.parametrize(
+    "target", [np.ones(3), tf.constant(1.0), None, b"serving"], ids=["array", "tensor", "", "bytes"]
+)
+def test_targets_that_are_no_text(target):
+    with pytest.raises(ValueError, match=r'target to be "serving" or "litert"\. Received: target='):
+        freeze(functional(layers.ReLU), target=target)
+
+
+def test_lambdas_are_kept_as_they_are():
+    """By the very function, which needs what is around it."""
+    factor = np.float32(3)
+    function = lambda x: tf.abs(x) * factor  # noqa: E731
+    model = sequential(lambda: layers.Lambda(function, output_shape=(2, 2, 3)))
+    new = convert(model)
+    assert new.layers[1] is not model.layers[1]
+    assert new.layers[1].function is function
+    x = np.random.default_rng(1).normal(size=(2, 4, 4, 2)).astype("float32")
+    np.testing.assert_array_equal(new(x), model(x))
+
+
+def test_unknown_targets_are_refused():
+    with pytest.raises(ValueError, match='freeze: expected target to be "serving" or "litert"'):
+        freeze(functional(layers.ReLU), target="phone")
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_what_is_no_built_model_is_refused(change):
+    with pytest.raises(TypeError, match="expected a model of"):
+        change("model.keras")
+    with pytest.raises(ValueError, match="expected model to be built"):
+        change(tf.keras.Sequential([layers.Dense(2)]))
+
+
+def test_slopes_that_no_stock_layer_has_are_named():
+    """A negative slope takes a PReLU, which has to know the rank of its input."""
+    inner = layers.Dense(3, activation=LeakyReLU(-0.5, name="down"), name="host")
+    model = tf.keras.Sequential([tf.keras.Input((5, 3)), layers.TimeDistributed(inner)])
+    with pytest.raises(ValueError, match=r"Received: 'down' in 'host', .*unknown rank"):
+        to_keras(model)
+
+
+LOAD = """
+import sys, numpy
+sys.modules["tf_leaky"] = None  # as where it is not installed
+import tensorflow as tf
+# Keras 3 doesn't know the name that tf_keras writes for a functional model into `.keras`.
+named = {"Functional": tf.keras.Model} if sys.argv[5] == "across" else None
+model = tf.keras.models.load_model(sys.argv[1], compile=False, custom_objects=named)
+assert tf.keras.layers.Layer.__module__.startswith(sys.argv[4]), tf.keras.layers.Layer.__module__
+numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
+"""
+
+
+READERS = [("keras", LEGACY), *([("keras", False), ("h5", False)] if LEGACY else [])]
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+@pytest.mark.parametrize(("ending", "legacy"), READERS)
+def test_stock_files_load_where_tf_leaky_is_not_installed(ending, legacy, tmp_path):
+    """Under the Keras that wrote them, and those of tf_keras under Keras 3 too."""
+    x = tf.keras.Input((4, 4, 2))
+    y = layers.Conv2D(3, 3, activation=LeakyReLU(0.3))(x)
+    y = LeakyReLU(0.25, trainable_alpha=True, axis=-1)(y)
+    y = LeakyReLU(-0.5)(layers.Flatten()(y))
+    model = tf.keras.Model(x, layers.Dense(2, activation=tf_leaky.leaky_relu)(y))
+    to_keras(model).save(tmp_path / f"stock.{ending}")
+    images = data(model)
+    np.save(tmp_path / "x.npy", images)
+    command = [sys.executable, "-c", LOAD]
+    command += [tmp_path / name for name in (f"stock.{ending}", "x.npy", "y.npy")]
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": str(int(legacy))}
+    package = "tf_keras" if legacy else "keras"
+    command += [package, "across" if LEGACY and not legacy and ending == "keras" else "alone"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(
+        np.load(tmp_path / "y.npy"), model.predict(images, verbose=0), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.skipif(not LEGACY, reason="a limit of tf_keras")
+def test_tf_keras_takes_ours_for_its_own_within_wrappers(tmp_path):
+    """Why the README names `custom_objects` there. If the first loads, they aren't needed."""
+    ours = LeakyReLU(0.3, trainable_alpha=True)
+    model = tf.keras.Sequential([tf.keras.Input((5, 3)), layers.TimeDistributed(ours)])
+    path = tmp_path / "model.keras"
+    model.save(path)
+    with pytest.raises(TypeError, match="trainable_alpha"):
+        tf.keras.models.load_model(path)
+    named = {"LeakyReLU": LeakyReLU}
+    same(model, tf.keras.models.load_model(path, custom_objects=named), data(model))
+
+
+def test_sequential_that_its_first_call_built_is_converted():
+    model = tf.keras.Sequential([layers.Dense(3, activation="relu"), layers.PReLU()])
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    model(x)
+    new = convert(model)
+    np.testing.assert_array_equal(new.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_vocabularies_are_kept():
+    """State that is no weight."""
+    lookup = layers.StringLookup(output_mode="multi_hot")
+    lookup.adapt(["a", "b", "b"])
+    words = tf.keras.Input((1,), dtype="string")
+    model = tf.keras.Model(words, layers.PReLU()(layers.Dense(3)(lookup(words))))
+    new = convert(model)
+    x = tf.constant([["a"], ["b"], ["c"]])
+    np.testing.assert_allclose(new(x), model(x), rtol=1e-6)
+
+
+class Remembers(layers.Layer):
+    """Has state that is no weight, and that its files keep."""
+
+    text = "as made"
+
+    def call(self, x):
+        return x
+
+    def save_assets(self, folder):
+        Path(folder, "text").write_text(self.text)
+
+    def load_assets(self, folder):
+        self.text = Path(folder, "text").read_text()
+
+
+def test_assets_are_kept():
+    model = tf.keras.Sequential([tf.keras.Input((4,)), Remembers(), layers.PReLU()])
+    model.layers[0].text = "as trained"
+    assert convert(model).layers[0].text == "as trained"
+
+
+def test_optimizer_of_other_variables_starts_anew():
+    """With slopes that weren't trained before, its state fits no longer."""
+    model = functional(layers.ReLU)
+    model.compile(tf.keras.optimizers.Adam(0.01), "mse")
+    x, y = data(model), np.ones((5, 2), "float32")
+    model.fit(x, y, epochs=3, verbose=0)
+    new = convert(model, alpha=0.2, trainable_alpha=True)
+    assert int(new.optimizer.iterations) == 0
+    new.fit(x, y, verbose=0)
+    assert int(new.optimizer.iterations) == 1
+
+
+class Holder(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = functional(layers.ReLU)
+        self.named = {"a": LeakyReLU(0.3)}
+
+    def call(self, x):
+        return self.named["a"](self.inner(x))
+
+
+def test_models_within_subclassed_ones_are_named_and_convert_by_themselves():
+    model = Holder()
+    model(tf.zeros((1, 4, 4, 2)))
+    with pytest.raises(ValueError, match=r"\.inner is a Functional: pass it by itself"):
+        convert(model)
+    assert LeakyReLU in kinds(convert(model.inner, alpha=0.2))

@@ -1,0 +1,761 @@
+"""What `plot_activations` and `ActivationMonitor` read, held against NumPy."""
+
+import io
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_leaky.inspection.probing
+from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
+from tf_leaky.inspection.plots import draw_lines
+from tf_leaky.inspection.probing import Probe
+from tf_leaky.inspection.statistics import Histogram
+
+layers = tf.keras.layers
+
+
+def with_dead_units(activation, *, inside=False):
+    """Units 0 and 1 see nothing above 0, unit 2 nothing below, unit 3 both."""
+    kwargs = {"activation": activation} if inside else {}
+    dense = layers.Dense(4, name="dense", **kwargs)
+    rest = [] if inside else [activation]
+    model = tf.keras.Sequential([tf.keras.Input((2,)), dense, *rest, layers.Dense(1, name="head")])
+    dense.set_weights([np.float32([[0, 0, 0, 1], [0, 0, 0, 0]]), np.float32([-1, -2, 3, 0])])
+    return model
+
+
+X = np.random.default_rng(0).normal(size=(101, 2)).astype("float32")
+BEFORE = X @ np.float32([[0, 0, 0, 1], [0, 0, 0, 0]]) + np.float32([-1, -2, 3, 0])
+
+
+def look(model, data=X, layers=None):
+    return Probe(model, layers, subject="test").look(data)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_dead_units_of_relu_are_found(inside):
+    relu = "relu" if inside else layers.ReLU(name="relu")
+    (seen,) = look(with_dead_units(relu, inside=inside)).values()
+    assert seen.dead.tolist() == seen.always_negative.tolist() == [True, True, False, False]
+    assert seen.share_negative == pytest.approx((BEFORE < 0).mean())
+    assert seen.before.counts.sum() == seen.after.counts.sum() == BEFORE.size
+    np.testing.assert_array_equal(seen.before.counts, np.histogram(BEFORE, seen.before.edges)[0])
+    after = np.maximum(BEFORE, 0)
+    np.testing.assert_array_equal(seen.after.counts, np.histogram(after, seen.after.edges)[0])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_unit_of_leaky_relu_is_dead(inside):
+    (seen,) = look(with_dead_units(LeakyReLU(0.1), inside=inside)).values()
+    assert not seen.dead.any()
+    assert seen.always_negative.tolist() == [True, True, False, False]
+    assert seen.slopes.tolist() == pytest.approx([0.1])
+
+
+def test_reading_leaves_the_model_as_it_was():
+    model = with_dead_units("relu", inside=True)
+    relu, before = model.layers[0].activation, model.predict(X, verbose=0)
+    other = with_dead_units(layers.PReLU())
+    weights = [id(weight) for weight in other.weights]
+    look(model)
+    look(other)
+    assert model.layers[0].activation is relu
+    assert "call" not in vars(other.layers[1])
+    assert [id(weight) for weight in other.weights] == weights
+    np.testing.assert_array_equal(model.predict(X, verbose=0), before)
+
+
+def images_model():
+    x = tf.keras.Input((6, 6, 1), name="image")
+    y = layers.Conv2D(3, 3, activation="relu", name="conv")(x)
+    shared = LeakyReLU(0.25, trainable_alpha=True, axis=-1, name="shared")
+    y = shared(layers.Conv2D(3, 1)(shared(y)))
+    y = layers.Dense(2, activation="softmax", name="probability")(layers.Flatten()(y))
+    return tf.keras.Model(x, y)
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.block = images_model()
+        self.dense = layers.Dense(3, activation="tanh", name="tanh")
+
+    def call(self, x):
+        return self.dense(self.block(x))
+
+
+def test_activations_are_found_wherever_they_are():
+    images = np.random.default_rng(1).normal(size=(5, 6, 6, 1)).astype("float32")
+    assert list(look(images_model(), images)) == ["conv", "shared", "shared (call 2)"]
+    model = Subclassed()
+    model(images)
+    assert set(look(model, images)) == {"conv", "shared", "shared (call 2)", "tanh"}
+    stock = tf.keras.Sequential(
+        [
+            tf.keras.Input((4, 2)),
+            layers.TimeDistributed(layers.Dense(3, activation="relu", name="inner")),
+            layers.LSTM(3, name="loop"),
+            layers.Dense(2, name="linear"),
+            layers.Activation("elu", name="elu"),
+        ]
+    )
+    data = np.zeros((3, 4, 2), "float32")
+    assert "elu" in look(stock, data)
+    assert "loop" not in look(stock, data)
+
+
+def test_named_layers_are_read_only():
+    model, images = images_model(), np.zeros((2, 6, 6, 1), "float32")
+    assert list(look(model, images, "conv")) == ["conv"]
+    assert list(look(model, images, ["conv"])) == ["conv"]
+    assert "shared" in look(model, images, model.get_layer("shared"))
+    with pytest.raises(ValueError, match=r"layers that are activations, which keep the shape"):
+        look(model, images, [model.layers[-1]])
+    with pytest.raises(ValueError, match=r"expected layers to name activations.*It has conv, shar"):
+        look(model, images, "nope")
+
+
+class Batches(tf.keras.utils.Sequence):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return X[40 * i : 40 * (i + 1)], np.zeros(40)
+
+
+@pytest.mark.filterwarnings("ignore:Your `PyDataset` class should call:UserWarning")
+def test_data_of_every_kind_gives_the_same():
+    model = with_dead_units(LeakyReLU(0.1))
+    kinds = [
+        X,
+        tf.constant(X),
+        tf.data.Dataset.from_tensor_slices(X).batch(7),
+        tf.data.Dataset.from_tensor_slices((X, X)).batch(50),
+        ((X[i : i + 9], None) for i in range(0, 101, 9)),
+        Batches(),
+    ]
+    (expected,) = look(model).values()
+    for data in kinds:
+        (seen,) = look(model, data).values()
+        assert seen.share_negative == expected.share_negative
+        np.testing.assert_array_equal(seen.before.counts, expected.before.counts)
+        np.testing.assert_array_equal(seen.dead, expected.dead)
+
+
+def test_several_inputs_are_taken():
+    a, b = tf.keras.Input((2,), name="a"), tf.keras.Input((2,), name="b")
+    model = tf.keras.Model({"a": a, "b": b}, LeakyReLU(0.1, name="sum")(layers.add([a, b])))
+    (seen,) = look(model, {"a": X, "b": 2 * X}).values()
+    assert seen.share_negative == pytest.approx((X < 0).mean())
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (3, TypeError, "expected data to be arrays, a tf.data.Dataset or an iterable"),
+        (iter([]), ValueError, "with at least one batch"),
+        (X[:0], ValueError, "one number of examples, above 0"),
+        ([X, X[:3]], ValueError, "one number of examples, above 0"),
+    ],
+)
+def test_data_that_is_none(data, error, message):
+    with pytest.raises(error, match=f"test: .*{message}"):
+        look(with_dead_units(layers.ReLU()), data)
+
+
+def test_models_without_activations_are_refused():
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.Dense(2, activation="softmax")])
+    with pytest.raises(ValueError, match="expected a model with activations"):
+        look(model)
+    model = tf.keras.Sequential([tf.keras.Input((4, 2)), layers.LSTM(3)])
+    with pytest.raises(ValueError, match="expected a model with activations"):
+        look(model, np.zeros((2, 4, 2), "float32"))
+
+
+class Within(tf.keras.Model):
+    """Calls a ReLU within something that has a graph of its own, then a LeakyReLU outside of it."""
+
+    def __init__(self, kind, last=None):
+        super().__init__()
+        self.relu, self.leaky = layers.ReLU(name="relu"), last or LeakyReLU(0.1, name="leaky")
+        self.kind, self.traces = kind, 0
+        self.traced = tf.function(self.count)
+
+    def count(self, x):
+        self.traces += 1
+        return self.relu(x)
+
+    def call(self, x):
+        if self.kind == "loop":
+            x = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, self.relu(y)), (0, x))[1]
+        elif self.kind == "branch":
+            x = tf.cond(tf.reduce_sum(x) > 0, lambda: self.relu(x), lambda: x)
+        else:
+            x = self.traced(x)
+        return self.leaky(x)
+
+
+@pytest.mark.parametrize("kind", ["loop", "branch", "function"])
+def test_what_has_a_graph_of_its_own_is_left_alone(kind):
+    model = Within(kind)
+    expected = model(X).numpy()
+    assert list(look(model)) == ["leaky"]
+    with pytest.raises(ValueError, match=r"outside of loops, branches and .* Received: relu\."):
+        look(model, layers=["leaky", "relu"])
+    np.testing.assert_array_equal(model(X), expected)
+    if kind == "function":  # what it traced for the probe, it keeps, without anything of the probe
+        traces = model.traces
+        graph = model.traced.get_concrete_function(tf.TensorSpec((32, 2))).graph
+        assert model.traces == traces
+        assert not any("Grad" in each.type for each in graph.get_operations())
+
+
+def test_models_that_only_a_loop_makes_up_are_refused():
+    model = Within("loop", layers.Activation("linear"))
+    model(X)
+    with pytest.raises(ValueError, match=r"outside of loops.*Received: relu"):
+        look(model)
+
+
+def test_inputs_by_keyword_are_read():
+    class ByKeyword(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.relu = layers.ReLU(name="relu")
+
+        def call(self, x):
+            return self.relu(inputs=x)
+
+    model = ByKeyword()
+    model(X)
+    assert look(model)["relu"].share_negative == pytest.approx((X < 0).mean())
+
+
+def test_steps_of_time_distributed_are_one():
+    dense = layers.Dense(3, activation="relu", name="inner")
+    rows = [tf.keras.Input((4, 2)), layers.TimeDistributed(dense), layers.Dense(1)]
+    model, data = tf.keras.Sequential(rows), X[:96].reshape(-1, 4, 2)
+    dense.bias.assign([-100, 0, 0])
+    (seen,) = look(model, data).values()
+    kernel, bias = dense.get_weights()
+    before = data @ kernel + bias
+    assert seen.before.counts.sum() == before.size
+    assert seen.share_negative == pytest.approx((before < 0).mean())
+    assert seen.dead.tolist() == [True, False, False]
+
+
+def test_activations_that_hold_a_layer_are_read_once():
+    leaky = LeakyReLU(0.2, name="leaky")
+    assert list(look(with_dead_units(layers.Activation(leaky)))) == ["leaky"]
+
+
+def test_activations_that_mix_elements_are_passed_over():
+    def halves(x):
+        return x[..., :2]
+
+    soft = layers.Dense(2, activation="softmax")
+    dense = layers.Dense(4, activation=halves, name="halves")
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU(name="relu"), soft, dense])
+    assert list(look(model)) == ["relu"]
+    with pytest.raises(ValueError, match=r"which keep the shape\. Received: 'halves'"):
+        look(model, layers="halves")
+
+
+def test_units_of_axes_without_a_size_of_their_own():
+    relu = layers.ReLU(name="relu")
+    model = tf.keras.Sequential([tf.keras.Input((None,)), relu])
+    rows = [np.float32([[1, -1, -1]]), np.float32([[-1, -1]]), np.float32([[-1, -1, -1, 2]])]
+    assert look(model, iter(rows))["relu"].dead.tolist() == [False, True, True, False]
+
+    class Flat(tf.keras.Model):
+        """Without an axis of units, and of a rank that isn't known."""
+
+        def __init__(self):
+            super().__init__()
+            self.relu, self.elu = layers.ReLU(name="flat"), layers.ReLU(name="unknown")
+
+        def call(self, x):
+            y = tf.ensure_shape(tf.numpy_function(lambda x: x, [x], tf.float32), None)
+            return self.relu(x[:, 0]), self.elu(y)
+
+    model = Flat()
+    model(X)
+    seen = look(model, np.concatenate([-abs(X), [[-1, 1]]]))
+    assert seen["flat"].dead.tolist() == [True]
+    assert seen["unknown"].dead.tolist() == [True, False]
+
+
+def test_histograms_of_wide_and_odd_numbers():
+    x = np.float32([[0, -0.0, 1e-30, -1e-30, 1, -1, 3e38, -3e38, np.inf, -np.inf, np.nan, 5]])
+    model = tf.keras.Sequential([tf.keras.Input((12,)), layers.ReLU()])
+    (seen,) = look(model, np.concatenate([x[:, ::-1] * 1e-20, x])).values()
+    assert seen.before.counts.sum() == 2 * 9
+    edges, counts = seen.before.cropped(60, share=1)
+    assert counts.sum() == 18
+    assert 0 in edges
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_histograms_are_those_of_numpy(dtype):
+    """Of the numbers as they are in that dtype; tiny and small ones beside large ones, too."""
+    rng = np.random.default_rng(3)
+    sizes = {"float16": 4, "float64": 250}.get(dtype, 30)
+    scales = 10.0 ** rng.integers(-sizes, sizes, (70, 4))
+    x = tf.cast(rng.normal(size=(70, 4)) * scales, dtype)
+    model = tf.keras.Sequential([tf.keras.Input((4,), dtype=dtype), layers.ReLU(dtype=dtype)])
+    for rows in (x, tf.where(abs(tf.cast(x, "float64")) < 1e-3, x, tf.zeros_like(x))):
+        exact = tf.cast(rows, "float64").numpy()
+        (seen,) = look(model, rows).values()
+        for (edges, counts), values in (
+            (seen.before, exact),
+            (seen.after, np.maximum(exact, 0)),
+        ):
+            inside = np.clip(values, edges[0], edges[-1])
+            np.testing.assert_array_equal(counts, np.histogram(inside, edges)[0])
+        assert seen.before.counts[: len(seen.before.counts) // 2].sum() == (exact < 0).sum()
+
+
+def test_histograms_of_small_numbers_have_many_bins():
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
+    (wide,), (small,) = look(model, X).values(), look(model, X * np.float32(2.0**-60)).values()
+    np.testing.assert_array_equal(small.before.counts, wide.before.counts)
+    np.testing.assert_allclose(small.before.edges, wide.before.edges * 2.0**-60)
+
+
+def test_mapping_that_keras_does_not_take_is_refused():
+    with pytest.raises(TypeError, match="expected data to be arrays"):
+        look(with_dead_units(layers.ReLU()), types.MappingProxyType({"x": X}))
+
+
+def test_largest_numbers_are_in_the_ends():
+    x = np.array([[3e38, -3e38], [1.0, -1.0]], "float32")
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
+    (seen,) = look(model, x).values()
+    edges, counts = seen.before
+    assert (edges[0], edges[-1]) == (-(2.0**127), 2.0**127)
+    assert np.flatnonzero(counts).tolist() == [0, 1023, 1024, 2047]
+
+
+def test_cropping_keeps_the_share_that_is_asked_for():
+    uniform = Histogram(np.linspace(-1, 1, 2049), np.ones(2048, int))
+    edges, counts = uniform.cropped(2048, share=0.5)
+    np.testing.assert_allclose([edges[0], edges[-1]], [-0.5, 0.5], atol=0.002)
+    assert counts.sum() == pytest.approx(1024, abs=2)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_cropping_shows_a_bin_at_each_side_of_0(sign):
+    counts = np.where(sign * (np.arange(2048) - 1023.5) > 300, 5, 0)
+    edges, cropped = Histogram(np.linspace(-1, 1, 2049), counts).cropped(60)
+    assert edges[0] < 0 < edges[-1]
+    assert 0 in edges
+    assert cropped.sum() >= 0.99 * counts.sum()
+
+
+def test_cropping_keeps_the_middle():
+    x = np.random.default_rng(0).normal(size=(100_000, 1)).astype("float32")
+    x[0] = 1000
+    model = tf.keras.Sequential([tf.keras.Input((1,)), layers.ReLU()])
+    (seen,) = look(model, x).values()
+    edges, counts = seen.before.cropped(60)
+    assert -8 < edges[0] < -3
+    assert 3 < edges[-1] < 8
+    assert 0 in edges
+    assert len(counts) <= 62
+    assert counts.sum() > 99_000
+
+
+def test_cropping_keeps_the_bins_where_there_are_few():
+    edges, counts = np.linspace(-1, 1, 2049), np.zeros(2048, int)
+    counts[1020:1030] = range(1, 11)
+    cropped = Histogram(edges, counts).cropped(60)
+    np.testing.assert_array_equal(cropped.counts, range(1, 11))
+    np.testing.assert_allclose(cropped.edges, edges[1020:1031], rtol=1e-12)
+
+
+def test_memory_is_bounded(monkeypatch):
+    """Data that is never there as a whole: each batch is made when it is read, and let go."""
+    alive, most = set(), 0
+
+    class Batch(np.ndarray):
+        def __del__(self):
+            alive.discard(id(self))
+
+    def stream():
+        nonlocal most
+        for _ in range(40):
+            batch = np.zeros((50, 2), "float32").view(Batch)
+            alive.add(id(batch))
+            most = max(most, len(alive))
+            yield np.asarray(batch)
+
+    look(with_dead_units(layers.ReLU()), stream())
+    assert most <= 4
+
+
+def test_long_looks_show_a_bar(monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 6))
+    monkeypatch.setattr(tf_leaky.inspection.probing.time, "monotonic", lambda: next(clock))
+    look(with_dead_units(layers.ReLU()), (X for _ in range(4)))
+    printed = capsys.readouterr().out
+    assert "batch" in printed
+    assert "2/Unknown" in printed  # the second batch, at twelve seconds
+    assert printed.endswith("\n")
+
+
+def test_infinite_datasets_are_refused():
+    data = tf.data.Dataset.from_tensor_slices(X).batch(7).repeat()
+    with pytest.raises(ValueError, match=r"expected data that ends.*dataset\.take\(100\)"):
+        look(with_dead_units(layers.ReLU()), data)
+    assert look(with_dead_units(layers.ReLU()), data.take(2))
+
+
+def test_models_that_run_eagerly_are_read():
+    class Eager(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.relu = layers.ReLU(name="relu")
+
+        def call(self, x):
+            return self.relu(x - float(x.numpy().min()) * 0)
+
+    model = Eager()
+    model(X)
+    model.compile(loss="mse", run_eagerly=True)
+    assert look(model)["relu"].share_negative == pytest.approx((X < 0).mean())
+
+
+def test_models_that_raise_are_left_as_they_were():
+    class Raises(tf.keras.Model):
+        error = None
+
+        def __init__(self):
+            super().__init__()
+            self.relu, self.dense = layers.ReLU(), layers.Dense(2, activation="relu")
+
+        def call(self, x):
+            x = self.dense(self.relu(x))
+            if self.error is not None:
+                raise self.error
+            return x
+
+    model = Raises()
+    model(X)
+    function, model.error = model.dense.activation, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        look(model)
+    assert "call" not in vars(model.relu)
+    assert model.dense.activation is function
+
+
+# ---- the callback ----
+
+
+def compiled(model):
+    model.compile(tf.keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+KINDS = ("dead", "always_negative", "share_negative", "alpha_mean", "alpha_std")
+
+
+def test_monitor_writes_into_logs(tmp_path):
+    prelu = layers.PReLU(tf.keras.initializers.RandomUniform(0.1, 0.5, 7), name="prelu")
+    model = compiled(with_dead_units(prelu))
+    monitor = ActivationMonitor(X)
+    csv = tf.keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    stop = tf.keras.callbacks.EarlyStopping("prelu/dead", patience=1, mode="min")
+    y = np.zeros((101, 1), "float32")
+    logs = model.fit(X, y, epochs=5, verbose=0, callbacks=[monitor, csv, stop]).history
+    assert monitor.epochs == [0, 1]  # stopped, as nothing changed
+    slopes = prelu.get_weights()[0]
+    expected = (0, 2, (BEFORE < 0).mean(), slopes.mean(), slopes.std())
+    for kind, value in zip(KINDS, expected, strict=True):
+        assert logs[f"prelu/{kind}"] == monitor.values[f"prelu/{kind}"]
+        assert logs[f"prelu/{kind}"][0] == pytest.approx(value)
+    assert "prelu/alpha_std" in (tmp_path / "log.csv").read_text().splitlines()[0]
+
+
+def test_monitor_looks_every_few_epochs_and_forgets():
+    model = compiled(with_dead_units(layers.ReLU(name="relu")))
+    monitor = ActivationMonitor((X[i : i + 30] for i in range(0, 101, 30)), every=2)
+    for _ in range(2):
+        y = np.zeros((101, 1), "float32")
+        logs = model.fit(X, y, epochs=4, verbose=0, callbacks=[monitor]).history
+        assert monitor.epochs == [0, 2]
+        assert logs["relu/dead"] == [2.0] * 4
+        assert monitor.values["relu/dead"] == [2.0] * 2
+
+
+def test_monitor_reads_a_model_that_its_first_batch_builds():
+    model = compiled(tf.keras.Sequential([layers.Dense(3), LeakyReLU(0.1, name="leaky")]))
+    monitor = ActivationMonitor(X)
+    model.fit(X, np.zeros((101, 3), "float32"), verbose=0, callbacks=[monitor])
+    assert monitor.values["leaky/dead"] == [0.0]
+
+
+def test_monitor_writes_for_tensorboard(tmp_path):
+    leaky = LeakyReLU(0.3, trainable_alpha=True, axis=-1, name="leaky")
+    model = compiled(with_dead_units(leaky))
+    monitor = ActivationMonitor(X, log_dir=tmp_path / "logs")
+    model.fit(X, np.zeros((101, 1), "float32"), epochs=2, verbose=0, callbacks=[monitor])
+    (path,) = (tmp_path / "logs").iterdir()
+    found = {}
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            plugin = value.metadata.plugin_data.plugin_name
+            found[value.tag, event.step] = plugin, tf.make_ndarray(value.tensor)
+    assert len(found) == 2 * 7
+    plugin, share = found["leaky/share_negative", 1]
+    assert (plugin, share) == ("scalars", pytest.approx((BEFORE < 0).mean()))
+    plugin, rows = found["leaky/alpha", 0]
+    assert (plugin, rows.shape[1], rows[:, 2].sum()) == ("histograms", 3, 4)
+    plugin, rows = found["leaky/inputs", 1]
+    assert (plugin, rows[:, 2].sum()) == ("histograms", BEFORE.size)
+    assert rows.dtype == np.float64  # float32 counts no further than 2**24
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "slopes", [*([each, 0.25, 0.25, 0.25] for each in (np.nan, -np.inf, 3e38, 0.25)), [np.nan] * 4]
+)
+def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
+    prelu = layers.PReLU(name="prelu", dtype=dtype, trainable=False)
+    model = compiled(with_dead_units(prelu))
+    prelu.set_weights([np.float32(slopes)])
+    monitor = ActivationMonitor(X, log_dir=tmp_path)
+    model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
+    (path,) = tmp_path.iterdir()
+    rows = [
+        tf.make_ndarray(value.tensor)
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        for value in tf.compat.v1.Event.FromString(record).summary.value
+        if value.tag == "prelu/alpha"
+    ]
+    assert rows[0][:, 2].sum() == np.isfinite(slopes).sum()
+    mean = np.float64(slopes).mean()
+    assert monitor.values["prelu/alpha_mean"][0] == pytest.approx(mean, rel=1e-2, nan_ok=True)
+
+
+def test_monitor_counts_epochs_from_the_first():
+    model = compiled(with_dead_units(layers.ReLU(name="relu")))
+    monitor = ActivationMonitor(X, every=2)
+    y = np.zeros((101, 1), "float32")
+    model.fit(X, y, initial_epoch=3, epochs=8, verbose=0, callbacks=[monitor])
+    assert monitor.epochs == [3, 5, 7]
+
+
+def test_monitor_keeps_what_a_generator_gave():
+    """Though it gives one array again, with other numbers; and no part of what it couldn't give."""
+    array = np.zeros((10, 2), "float32")
+
+    def stream(error=None):
+        for i in (-1, 1, -1, 1):
+            array[:] = i
+            yield array, None
+        if error:
+            raise error
+
+    relu = layers.ReLU(name="relu")
+    model = compiled(tf.keras.Sequential([tf.keras.Input((2,)), relu, layers.Dense(2)]))
+    monitor = ActivationMonitor(stream())
+    model.fit(X, X, epochs=3, verbose=0, callbacks=[monitor])
+    assert monitor.values["relu/share_negative"] == [0.5] * 3
+    monitor = ActivationMonitor(stream(OSError("torn")))
+    for _ in range(2):
+        with pytest.raises(OSError, match="torn"):
+            model.fit(X, X, verbose=0, callbacks=[monitor])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "expected every to be at least 1"),
+        ({"every": 1.5}, TypeError, "expected every to be an integer"),
+        ({"every": True}, TypeError, "expected every to be an integer"),
+        ({"log_dir": 3}, TypeError, "expected log_dir to be a path or None"),
+    ],
+)
+def test_wrong_arguments_of_the_monitor(arguments, error, message):
+    with pytest.raises(error, match=f"ActivationMonitor: {message}"):
+        ActivationMonitor(X, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: "text", TypeError, "data to be arrays"),
+        (lambda: X[:0], ValueError, "arrays with one number of examples, above 0"),
+        (lambda: [X, X[:1]], ValueError, "arrays with one number of examples, above 0"),
+        (lambda: tf.data.Dataset.from_tensors(X).repeat(), ValueError, "data that ends"),
+    ],
+    ids=["text", "no examples", "two numbers of examples", "without an end"],
+)
+def test_wrong_data_of_the_monitor_is_known_before_training(make, error, message):
+    with pytest.raises(error, match=f"ActivationMonitor: expected {message}.* Received: data="):
+        ActivationMonitor(make())
+
+
+# ---- the pictures ----
+
+
+@pytest.fixture
+def pyplot():
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+def deep(count):
+    parts = []
+    for i in range(count):
+        activation = LeakyReLU(0.1 + i / 100, trainable_alpha=i % 2 > 0, axis=-1, name=f"a{i}")
+        parts += [layers.Dense(4), activation]
+    return tf.keras.Sequential([tf.keras.Input((2,)), *parts])
+
+
+@pytest.mark.parametrize("count", [1, 6, pytest.param(40, marks=pytest.mark.slow)])
+def test_picture_has_axes_for_each_activation(count, pyplot):
+    figure = plot_activations(deep(count), X)
+    cells = [ax for ax in figure.axes if ax.get_gid()]
+    assert [ax.get_gid() for ax in cells] == [f"a{i}" for i in range(count)]
+    assert len(figure.axes) == 2 * count  # and one for the slopes of each
+    figure.savefig(io.BytesIO(), dpi=50)
+    boxes = [ax.get_window_extent() for ax in figure.axes]
+    assert min(box.width for box in boxes) > 60
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
+def test_picture_holds_the_distributions(pyplot):
+    figure = plot_activations(with_dead_units(layers.ReLU(name="relu")), X)
+    (ax,) = figure.axes
+    share = round(100 * (BEFORE < 0).mean())
+    assert ax.get_title() == f"relu\n{share} % negative, 2 of 4 units dead"
+    sees, sends = ax.patches
+    values = sends.get_data().values
+    assert values.sum() == pytest.approx(1)
+    first = np.searchsorted(sends.get_data().edges, 0)
+    assert values[:first].sum() == 0
+    assert values[first] == pytest.approx((BEFORE <= 0).mean(), abs=0.02)
+    assert sees.get_fill()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["what it sees", "what it sends on"]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(24, 1), (25, 2)])
+def test_legend_of_many_layers_has_several_columns(count, columns, pyplot):
+    figure = draw_lines([1], {f"a{i}/share_negative": [0.5] for i in range(count)})
+    assert figure.legends[0]._ncols == columns
+
+
+def test_monitor_draws_its_values(pyplot):
+    model = compiled(with_dead_units(LeakyReLU(0.3, trainable_alpha=True, name="leaky")))
+    monitor = ActivationMonitor(X)
+    with pytest.raises(ValueError, match="expected an epoch that was looked at, to plot"):
+        monitor.plot()
+    model.fit(X, np.zeros((101, 1), "float32"), epochs=3, verbose=0, callbacks=[monitor])
+    figure = monitor.plot()
+    negative, dead, always, slopes = figure.axes
+    assert negative.lines[0].get_ydata() == pytest.approx([(BEFORE < 0).mean()] * 3)
+    assert list(dead.lines[0].get_ydata()) == [0, 0, 0]
+    assert list(always.lines[0].get_ydata()) == [2, 2, 2]
+    assert slopes.lines[0].get_ydata() == pytest.approx([0.3] * 3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["leaky"]
+
+
+def test_converted_models_are_read_too(pyplot):
+    model = convert(with_dead_units("relu", inside=True), alpha=0.2)
+    (ax,) = plot_activations(model, X).axes
+    assert "0 of 4 units dead" in ax.get_title()
+
+
+def test_monitor_draws_models_without_slopes(pyplot):
+    model = compiled(with_dead_units(layers.ReLU(name="relu")))
+    monitor = ActivationMonitor(X)
+    model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
+    *_, slopes = monitor.plot().axes
+    assert [text.get_text() for text in slopes.texts] == ["no slopes"]
+
+
+def test_slopes_of_stock_layers_are_read():
+    stock = layers.LeakyReLU(0.25)
+    (seen,) = look(with_dead_units(stock)).values()
+    assert seen.slopes.tolist() == [0.25]
+    (seen,) = look(with_dead_units(layers.ReLU())).values()
+    assert seen.slopes is None
+
+
+def test_activations_without_a_gradient_are_dead_where_they_are_0():
+    (seen,) = look(with_dead_units(layers.Activation(tf.stop_gradient))).values()
+    assert not seen.dead.any()  # they send something on
+    nan = np.full_like(X, np.nan)
+    (seen,) = look(with_dead_units(layers.ReLU()), nan).values()
+    assert seen.before.cropped(60).counts.sum() == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [np.ones((2, 7), "float32"), iter([0.1, 0.2]), range(2), np.full((2, 2), "text")],
+    ids=["other shape", "iterator of numbers", "range", "texts"],
+)
+def test_data_that_the_model_can_not_be_called_on(data):
+    match = r"(?s)test: expected data that the model can be called on\. Received: data .*failed: "
+    with pytest.raises(ValueError, match=match):
+        look(with_dead_units("relu", inside=True), data)
+
+
+@pytest.mark.parametrize(
+    "data", ["text", b"bytes", object(), 3], ids=lambda each: type(each).__name__
+)
+def test_data_of_a_wrong_kind(data):
+    with pytest.raises(TypeError, match=r"data to be arrays, .* Received: data="):
+        look(with_dead_units("relu", inside=True), data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [tf.constant(1.0), tf.sparse.from_dense([[1.0, 2.0]]), [[[0.1]]], tf.keras.Input((2,))],
+    ids=["scalar", "sparse", "lists", "symbolic"],
+)
+def test_data_that_can_not_be_sliced(data):
+    with pytest.raises(ValueError, match=r"(?s)arrays with one number of examples.*: data="):
+        look(with_dead_units("relu", inside=True), data)
+
+
+def test_data_without_an_end():
+    data = tf.data.Dataset.from_tensors(X).repeat()
+    with pytest.raises(ValueError, match=r"data that ends\. Received: data=.* infinite"):
+        look(with_dead_units("relu", inside=True), data)
+
+
+@pytest.mark.parametrize("name", [tf.float32, np.array(["dense"]), 3], ids=repr)
+def test_layers_that_are_no_names(name):
+    with pytest.raises(ValueError, match=r"layers to name activations .*Received: layers="):
+        look(with_dead_units("relu", inside=True), layers=name)
+
+
+@pytest.mark.parametrize("log_dir", ["", " ", "a\0b"], ids=repr)
+def test_log_dir_that_names_no_folder(log_dir):
+    with pytest.raises(ValueError, match=r"log_dir to name a folder\. Received: log_dir="):
+        ActivationMonitor(X, log_dir=log_dir)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["there", "there/below", "x" * 300, "x/" * 3000, "\udcff"],
+    ids=["file", "below a file", "long name", "long path", "not UTF-8"],
+)
+def test_log_dir_that_can_not_be_written(name, tmp_path):
+    (tmp_path / "there").write_text("")
+    monitor = ActivationMonitor(X, log_dir=tmp_path / name)
+    monitor.set_model(with_dead_units("relu", inside=True))
+    with pytest.raises(OSError, match=r"(?s)folder that can be written\. Received: log_dir="):
+        monitor.on_train_begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

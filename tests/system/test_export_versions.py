@@ -1,0 +1,329 @@
+"""Versions appear whole or not at all: under SIGKILL, and in many threads and processes."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import exporter
+import numpy as np
+import pytest
+from conftest import slow_under_tf_keras
+
+from tf_leaky import export_saved_model
+from tf_leaky.serving import publishing, running
+
+EXPORTER = Path(exporter.__file__)
+
+
+def number_of(version):
+    """The number of the model that a version holds, as a server would see it."""
+    with running.SavedModel(version) as model:
+        return round(float(model.run({"x": np.ones((1, 1))})["y"].item()))
+
+
+def drafts(folder):
+    return [path for path in folder.iterdir() if path.name.startswith(".exporting-")]
+
+
+class Poller(threading.Thread):
+    """Loads every version as soon as it can see it, as TensorFlow Serving does."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.folder, self.done = folder, threading.Event()
+        self.seen, self.torn, self.drafts = {}, [], set()
+
+    def run(self):
+        while not self.done.is_set():
+            self.look()
+            time.sleep(0.002)
+        self.look()
+
+    def look(self):
+        for path in list(self.folder.iterdir()):
+            if path.name.startswith(".exporting-"):
+                self.drafts.add(path.name)
+            elif path.name not in self.seen:
+                try:
+                    self.seen[path.name] = number_of(path)
+                except Exception as error:
+                    self.seen[path.name] = None
+                    self.torn.append(f"{path.name}: {error}")
+
+
+def killed_exports(folder, count):
+    """Kills exports while a poller looks on; then exports once more."""
+    poller = Poller(folder)
+    poller.start()
+    command = [sys.executable, EXPORTER, folder, "kill", str(count), "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    poller.done.set()
+    poller.join()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines().count("killed") == count
+    assert poller.torn == []
+    left = len(drafts(folder))
+    last = export_saved_model(exporter.numbered(7), folder)
+    assert drafts(folder) == []
+    names = sorted(int(path.name) for path in folder.iterdir())
+    assert names == list(range(1, int(last.name) + 1))
+    assert {number_of(folder / str(name)) for name in names} == {7}
+    print(
+        f"{count} kills: {len(names) - 1} versions, {len(poller.drafts)} drafts, {left} at the end"
+    )
+    return poller
+
+
+@slow_under_tf_keras
+def test_three_killed_exports_leave_no_torn_version(tmp_path):
+    killed_exports(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_two_hundred_killed_exports_leave_no_torn_version(tmp_path):
+    poller = killed_exports(tmp_path, 200)
+    assert len(poller.drafts) >= 200
+    assert len(poller.seen) >= 20
+
+
+def exports_at_once(folder, processes, threads, here):
+    """Exports numbered models in `threads` of each of `processes`, and `here` in this process."""
+    first = str(processes * threads)
+    command = [sys.executable, EXPORTER, folder, "once", str(processes), str(threads)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    found = {}
+    with ThreadPoolExecutor(here) as pool:
+        while not list(folder.iterdir()) and child.poll() is None:
+            time.sleep(0.05)  # for the others to be ready
+        numbers = range(int(first), int(first) + here)
+        mine = pool.map(
+            lambda n: (export_saved_model(exporter.numbered(n), folder).name, n), numbers
+        )
+        found |= dict(mine)
+    printed, errors = child.communicate()
+    assert child.returncode == 0, errors[-3000:]
+    found |= {name: int(n) for name, n in (line.split() for line in printed.splitlines())}
+    total = processes * threads + here
+    assert sorted(map(int, found)) == list(range(1, total + 1))
+    assert sorted(found.values()) == list(range(total))
+    assert {path.name for path in folder.iterdir()} == found.keys()
+    assert {name: number_of(folder / name) for name in found} == found
+
+
+@slow_under_tf_keras
+def test_five_exports_at_once_are_five_versions(tmp_path):
+    exports_at_once(tmp_path, processes=2, threads=1, here=3)
+
+
+@pytest.mark.slow
+def test_twenty_exports_at_once_are_twenty_versions(tmp_path):
+    exports_at_once(tmp_path, processes=3, threads=4, here=8)
+
+
+def draft_of(process_code, folder):
+    """A process that runs `process_code` inside a draft of its own, and the draft."""
+    code = (
+        "import pathlib, sys, time; sys.path.insert(0, sys.argv[1]); import publishing\n"
+        "with publishing.draft(pathlib.Path(sys.argv[2])) as draft:\n"
+        f"    (draft / 'half').write_text('written'); print(draft, flush=True); {process_code}"
+    )
+    package = Path(publishing.__file__).parent  # without TensorFlow, which `import tf_leaky` brings
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, package, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    return child, Path(child.stdout.readline().strip())
+
+
+def test_draft_of_a_live_process_is_kept_and_of_a_dead_one_removed(tmp_path):
+    child, theirs = draft_of("time.sleep(60)", tmp_path)
+    with publishing.draft(tmp_path) as mine:
+        with publishing.draft(tmp_path) as other:
+            assert set(drafts(tmp_path)) == {theirs, mine, other}
+        assert set(drafts(tmp_path)) == {theirs, mine}
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        assert (theirs / "half").exists()
+        with publishing.draft(tmp_path) as other:
+            assert set(drafts(tmp_path)) == {mine, other}
+    assert drafts(tmp_path) == []
+
+
+def test_name_of_a_draft_carries_the_host_and_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing.socket, "gethostname", lambda: "a-b.example/c")
+    with publishing.draft(tmp_path) as folder:
+        assert re.fullmatch(rf"\.exporting-a_b\.example_c-{os.getpid()}-\w+", folder.name)
+        assert publishing._versions(tmp_path) == {}
+
+
+def stale(folder, host, days):
+    path = folder / f".exporting-{host}-1-abc"
+    path.mkdir()
+    then = time.time() - days * 24 * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_no_file_is_left_open(tmp_path):
+    def open_files():
+        links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return [path for path in links if str(path).startswith(str(tmp_path))]
+
+    stale(tmp_path, publishing._host(), 1)
+    with publishing.draft(tmp_path) as folder:
+        with publishing.draft(tmp_path):  # which finds the other's lock held
+            pass
+        assert open_files() == [folder / "lock"]
+        (folder / "made").mkdir()
+        (folder / "made" / "file").write_text("")
+        publishing.publish(folder / "made", tmp_path, None)
+        assert open_files() == [folder / "lock"]
+    assert open_files() == []
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_draft_of_another_host_is_kept_for_a_week(locks, tmp_path, monkeypatch):
+    if not locks:
+        no_locks(monkeypatch)
+    young, old = stale(tmp_path, "elsewhere", 6.9), stale(tmp_path, "elsewhere-2", 7.1)
+    mine = stale(tmp_path, publishing._host(), 1)
+    foreign = tmp_path / ".exporting-notes"
+    foreign.mkdir()
+    with publishing.draft(tmp_path) as folder:
+        kept = {young, foreign, folder} | (set() if locks else {mine})
+        assert set(drafts(tmp_path)) == kept
+    assert not old.exists()
+
+
+def test_draft_may_be_gone_at_its_end(tmp_path):
+    with publishing.draft(tmp_path) as folder:
+        shutil.rmtree(folder)
+    assert not drafts(tmp_path)
+
+
+def no_locks(monkeypatch):
+    """As a file system that has none."""
+    import fcntl
+
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+
+def test_held_draft_is_kept_however_old_it_is(tmp_path):
+    with publishing.draft(tmp_path) as mine:
+        os.utime(mine, (0, 0))
+        with publishing.draft(tmp_path) as other:
+            assert set(drafts(tmp_path)) == {mine, other}
+
+
+def test_draft_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """By a cleaner in another process, at each of the moments that it may come."""
+    import fcntl
+    import shutil
+
+    flock, made = fcntl.flock, []
+
+    def lose(file, operation):
+        folder = Path(f"/proc/self/fd/{file}").readlink().parent
+        made.append(folder)
+        if len(made) == 1:
+            shutil.rmtree(folder)
+        if len(made) == 2:
+            raise BlockingIOError(errno.EWOULDBLOCK, "held")
+        if len(made) == 3:
+            (folder / "lock").unlink()
+            (folder / "lock").write_text("another's")
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lose)
+    folder, lock = publishing._new_draft(tmp_path)
+    os.close(lock)
+    assert (len(made), folder) == (4, made[-1])
+
+
+class NoReplace:
+    """The C library of a system, or its answer for a file system, without RENAME_NOREPLACE."""
+
+    def __init__(self, *_, **__):
+        pass
+
+
+class Refuses(NoReplace):
+    def renameat2(self, *_):
+        running.ctypes.set_errno(errno.EINVAL)
+        return -1
+
+
+@pytest.mark.parametrize("library", [None, NoReplace, Refuses], ids=["real", "none", "refuses"])
+def test_rename_never_replaces(library, tmp_path, monkeypatch):
+    if library is not None:
+        monkeypatch.setattr(publishing.ctypes, "CDLL", library)
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "file").write_text("new")
+    empty, file, dangling = (tmp_path / name for name in ("empty", "file", "dangling"))
+    empty.mkdir()
+    file.write_text("")
+    dangling.symlink_to("nowhere")
+    for target in (empty, file, dangling):
+        with pytest.raises(FileExistsError):
+            publishing._rename_to_new(made, target)
+    monkeypatch.chdir(tmp_path)
+    publishing._rename_to_new(Path("made"), Path("free"))  # as `base_path` may be relative
+    assert (tmp_path / "free" / "file").read_text() == "new"
+    assert list(empty.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        publishing._rename_to_new(tmp_path / "missing", tmp_path / "other")
+
+
+def test_next_version_is_taken_when_another_export_was_faster(tmp_path, monkeypatch):
+    rename = publishing._rename_to_new
+
+    def lose(folder, target):
+        if target.name in ("1", "2"):
+            target.mkdir()
+        rename(folder, target)
+
+    monkeypatch.setattr(publishing, "_rename_to_new", lose)
+    (tmp_path / "made").mkdir()
+    assert publishing.publish(tmp_path / "made", tmp_path, None) == tmp_path / "3"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
+
+
+def test_rename_that_loses_a_race_says_so(tmp_path, monkeypatch):
+    """Without RENAME_NOREPLACE: a whole version that came after the last look is not replaced."""
+    monkeypatch.setattr(publishing.ctypes, "CDLL", NoReplace)
+    monkeypatch.setattr(publishing.os.path, "lexists", lambda path: False)
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    with pytest.raises(FileExistsError):
+        publishing._rename_to_new(tmp_path / "mine", tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "file").read_text() == "theirs"
+
+
+def test_sync_is_done_where_it_can_be(tmp_path, monkeypatch):
+    def fail(code):
+        def fsync(file):
+            raise OSError(code, os.strerror(code))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", fail(errno.EINVAL))
+    publishing._sync_tree(tmp_path)
+    monkeypatch.setattr(os, "fsync", fail(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        publishing._sync_tree(tmp_path)

@@ -1,0 +1,149 @@
+"""The wheel holds the package and nothing else and runs elsewhere; the sdist holds the project."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import KERAS_3, SLOW_UNDER_TF_KERAS
+
+pytestmark = list(SLOW_UNDER_TF_KERAS)
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("tf_leaky", "tests", "examples", "benchmarks", "docs", "saved_models/goldens")
+PAGES = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", ".gitignore")
+
+
+def run(*command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """What `make wheel` builds: the sdist from the project, the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    assert len(list(folder.iterdir())) == 2
+    return wheel, sdist
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    return built[0]
+
+
+@pytest.fixture(scope="module")
+def unpacked(built, tmp_path_factory):
+    """The one folder that the sdist holds, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(built[1]) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = folder.iterdir()
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def first_example():
+    """The README's first example without its picture, and where it found the package."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    lines = [line for line in block.splitlines() if not line.startswith("plot_leaky_relu")]
+    assert any("export_saved_model(" in line for line in lines)
+    return "\n".join([*lines, "import tf_leaky", "print(tf_leaky.__file__)"])
+
+
+def outside():
+    """The environment without this project, and whatever else, on Python's path."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def run_first_example(python, code, site, folder, **environment):
+    """Runs it in `folder`, with the package of `site`; it must leave its files there."""
+    printed = run(python, "-c", code, cwd=folder, env=outside() | environment)
+    assert Path(printed.splitlines()[-1]) == site / "tf_leaky/__init__.py"
+    assert (folder / "model.keras").exists()
+    assert (folder / "saved_models/mine/1/saved_model.pb").exists()
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        licences = [name for name in archive.namelist() if name.endswith("LICENSE")]
+    package = ROOT / "tf_leaky"
+    assert names == {
+        path.relative_to(ROOT).as_posix() for path in (*package.glob("*.py"), package / "py.typed")
+    }
+    assert len(licences) == 1
+
+
+def test_floor_is_what_pyproject_asks_for():
+    """`make test-floor` runs the oldest versions that pip would take, and the README names them."""
+    project = (ROOT / "pyproject.toml").read_text()
+    needs = dict(
+        re.findall(r'"(\w+)>=([\d.]+)"', re.search("^dependencies = .*", project, re.M)[0])
+    )
+    assert needs.keys() == {"keras", "numpy", "tensorflow"}
+    floor = (ROOT / "tests/floor.txt").read_text()
+    pins = dict(re.findall(r"^(\w+)==([\d.]+)\.0$", floor, re.M))
+    assert {name: pins[name] for name in needs} == needs
+    python = re.search(r'^requires-python = ">=(.*)"', project, re.M)[1]
+    named = (
+        f"Python {python}, TensorFlow {needs['tensorflow']} and Keras {needs['keras']}, or later"
+    )
+    assert named in (ROOT / "README.md").read_text().replace("\n", " ")
+    assert f"python{python}" in (ROOT / "Makefile").read_text()
+
+
+def test_an_index_would_take_both(built):
+    printed = run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built)
+    assert printed.count("PASSED") == 2
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git tells what belongs to the project")
+def test_sdist_holds_the_project(unpacked):
+    kept = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *FOLDERS)
+    project = {name for name in run(*kept, cwd=ROOT).split("\0") if (ROOT / name).is_file()}
+    files = {
+        path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()
+    }
+    assert files == {*project, *PAGES, "PKG-INFO"}
+
+
+@pytest.mark.skipif(not KERAS_3, reason="the same under both Kerases")
+def test_tests_of_the_sdist_are_collected(unpacked):
+    code = "import pytest, sys, tf_leaky; print(tf_leaky.__file__); sys.exit(pytest.main())"
+    options = {
+        "PYTHONPATH": str(unpacked),
+        "PYTEST_ADDOPTS": "--collect-only -q -p no:cacheprovider",
+    }
+    printed = run(sys.executable, "-c", code, cwd=unpacked, env=os.environ | options)
+    assert printed.startswith(str(unpacked / "tf_leaky/__init__.py"))
+    collected = {
+        Path(line.partition("::")[0]).name for line in printed.splitlines() if "::" in line
+    }
+    assert collected >= {"test_layer.py", "test_saving.py", "test_packaging.py"}
+
+
+def test_wheel_runs_in_another_folder(wheel, first_example, tmp_path):
+    site = tmp_path / "site"
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--no-deps", "--no-compile", "--target", site, wheel)
+    run_first_example(sys.executable, first_example, site, tmp_path, PYTHONPATH=str(site))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not KERAS_3, reason="an empty environment gets no tf_keras")
+def test_wheel_runs_in_an_empty_environment(wheel, first_example, tmp_path):
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty/bin/python"
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "install", wheel, cwd=tmp_path, env=outside())
+    run(*pip, "check", cwd=tmp_path, env=outside())
+    (site,) = (tmp_path / "empty/lib").glob("python*/site-packages")
+    run_first_example(python, first_example, site, tmp_path)

@@ -1,0 +1,230 @@
+"""`ActivationMonitor`: dead units, negative shares and slopes, watched while a model is trained."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.inspection.plots import draw_lines
+from tf_leaky.inspection.probing import Probe, check_data
+from tf_leaky.inspection.statistics import Seen
+from tf_leaky.messages import said, shown
+
+
+class ActivationMonitor(tf.keras.callbacks.Callback):
+    """A Keras callback that looks at the activations of a model after epochs.
+
+    For each activation, of `tf_leaky` or stock, in a layer of its own or as `activation=`, it puts
+    these into the `logs` of the epoch, where `History`, and the callbacks that come after it in the
+    list (`EarlyStopping`, `CSVLogger`), see them:
+
+    | key | value |
+    | --- | --- |
+    | `<layer>/dead` | units that sent on nothing but 0, with no gradient, for all of the data |
+    | `<layer>/always_negative` | units that saw nothing above 0: with a slope, linear ones |
+    | `<layer>/share_negative` | share of the numbers below 0 that it saw, from 0 to 1 |
+    | `<layer>/alpha_mean`, `<layer>/alpha_std` | mean and spread of its slopes, if it has slopes |
+
+    A unit is an index along the last axis: a channel of an image, an output of a Dense layer.
+    What is called in a loop, a branch or a `tf.function` of the model's own isn't seen, such as the
+    activations of recurrent layers. Layers that keep a state have it changed, as by `predict`.
+
+    Each look is one forward pass over `data`, the derivative of each activation and two histograms
+    of it. For six convolutions of 32 channels, that took 2.7 times as long as `predict` on the same
+    data (`python -m benchmarks monitor`), so that a small part of the data serves well.
+
+    Args:
+        data: What to look at: arrays (a list or dict of them for several inputs), a
+            `tf.data.Dataset`, a Keras dataset or an iterable of batches. Of a batch that is a
+            tuple, the first part is taken, as in `fit`. It has to end. The inputs that a generator
+            gives are kept in memory, for it gives them only once.
+        every: Look after each so many epochs, the first one included. In between, the last values
+            stand in the logs.
+        log_dir: A folder for TensorBoard: scalars of the values above, histograms of what each
+            activation saw and of its slopes. None writes nothing.
+
+    Attributes:
+        epochs: The epochs that were looked at, from 0.
+        values: For each key, its value at each of these epochs.
+
+    Raises:
+        TypeError: If `every` is no integer, `log_dir` no path or `data` none of the above.
+        ValueError: If `every` is below 1, `log_dir` names nothing, or `data` is empty or infinite;
+            when training begins, if the model has no activations; at the first look, if an iterable
+            gives nothing or the model can't be called on the data.
+        OSError: If `log_dir` can't be written, when training begins.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.float32([[-1.0, 2.0], [-3.0, 4.0]])
+        >>> relu = tf.keras.layers.ReLU(name="relu")
+        >>> dense = tf.keras.layers.Dense(2, kernel_initializer="identity")
+        >>> model = tf.keras.Sequential([tf.keras.Input((2,)), dense, relu])
+        >>> model.compile(loss="mse")
+        >>> monitor = ActivationMonitor(x)
+        >>> logs = model.fit(x, x, verbose=0, callbacks=[monitor]).history
+        >>> logs["relu/dead"], logs["relu/share_negative"]
+        ([1.0], [0.5])
+    """
+
+    def __init__(self, data: Any, *, every: int = 1, log_dir: Any = None) -> None:
+        super().__init__()
+        if isinstance(every, bool) or not isinstance(every, int | np.integer):
+            raise TypeError(
+                "ActivationMonitor: expected every to be an integer. "
+                f"Received: every={shown(every)}. It counts epochs."
+            )
+        if every < 1:
+            raise ValueError(
+                "ActivationMonitor: expected every to be at least 1. "
+                f"Received: every={shown(every)}. It counts epochs."
+            )
+        if log_dir is not None and not isinstance(log_dir, str | Path):
+            raise TypeError(
+                "ActivationMonitor: expected log_dir to be a path or None. "
+                f"Received: log_dir={shown(log_dir)}. Give the folder that TensorBoard reads."
+            )
+        if log_dir is not None and (not str(log_dir).strip() or "\0" in str(log_dir)):
+            raise ValueError(
+                "ActivationMonitor: expected log_dir to name a folder. "
+                f"Received: log_dir={shown(log_dir)}. Give the folder that TensorBoard reads."
+            )
+        check_data(data, subject="ActivationMonitor")
+        # An iterator is read once, and every look needs all of it.
+        once = hasattr(data, "__next__")
+        self._data = _Kept(data) if once else data
+        self._every, self._log_dir = every, log_dir
+        self._probe: Probe | None = None
+        self._writer: Any = None
+        self.epochs: list[int] = []
+        self.values: dict[str, list[float]] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Finds the activations, and forgets what it saw before."""
+        self._probe = None
+        if self.model.built:
+            self._probe = Probe(self.model, None, subject="ActivationMonitor")
+        if self._log_dir is not None:
+            self._writer = _writer(self._log_dir)
+        self.epochs, self.values = [], {}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks, if it is time to, and writes into `logs`."""
+        if not self.epochs or (epoch - self.epochs[0]) % self._every == 0:
+            if self._probe is None:  # built by its first batch
+                self._probe = Probe(self.model, None, subject="ActivationMonitor")
+            found = self._probe.look(self._data)
+            self.epochs.append(epoch)
+            for key, value in _values(found).items():
+                self.values.setdefault(key, []).append(value)
+            if self._writer is not None:
+                self._write(epoch, found)
+        if logs is not None:
+            logs.update({key: series[-1] for key, series in self.values.items()})
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Closes what TensorBoard reads."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def plot(self) -> Any:
+        """Returns a matplotlib Figure of the values by epoch, a line for each activation.
+
+        Raises:
+            ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
+            ValueError: If nothing has been looked at yet.
+        """
+        if not self.epochs:
+            raise ValueError(
+                "ActivationMonitor: expected an epoch that was looked at, to plot. Received: none. "
+                "Give it to fit first, as in callbacks=[monitor]."
+            )
+        return draw_lines(self.epochs, self.values)
+
+    def _write(self, epoch: int, found: dict[str, Seen]) -> None:
+        with self._writer.as_default(step=epoch):
+            for key, value in _values(found).items():
+                _summarize(key, np.float32(value), "scalars")
+            for name, seen in found.items():
+                edges, counts = seen.before.cropped(60)
+                _summarize(f"{name}/inputs", _rows(edges, counts), "histograms")
+                if seen.slopes is not None:
+                    slopes = seen.slopes[np.isfinite(seen.slopes)]
+                    around = 1e-3 * max(abs(slopes), default=1.0)  # no bin is too narrow
+                    ends = min(slopes, default=0.0) - around, max(slopes, default=0.0) + around
+                    counts, edges = np.histogram(slopes, 30, ends)
+                    _summarize(f"{name}/alpha", _rows(edges, counts), "histograms")
+        self._writer.flush()
+
+
+def _writer(log_dir: Any) -> Any:
+    """What writes for TensorBoard."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            Path(log_dir).lstat()  # TensorFlow makes half of a path that is too long
+        return tf.summary.create_file_writer(str(log_dir))
+    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: it isn't UTF-8
+        raise OSError(
+            "ActivationMonitor: expected log_dir to be a folder that can be written. "
+            f"Received: log_dir={shown(log_dir)}, and {said(error)}. Give another folder."
+        ) from error
+
+
+class _Kept:
+    """The inputs of an iterator's batches, for as many readings as there are."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+        self._batches: list[Any] = []
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Any:
+        yield from self._batches
+        while self._error is None:
+            try:
+                batch = next(self._iterator)
+            except StopIteration:
+                return
+            except Exception as error:  # what comes after it is lost: no reading is whole
+                self._error = error
+                break
+            inputs = batch[0] if isinstance(batch, tuple) else batch
+            # A copy, as some give one array again and again with other numbers in it.
+            self._batches.append((tf.nest.map_structure(_copied, inputs),))
+            yield self._batches[-1]
+        raise self._error
+
+
+def _copied(part: Any) -> Any:
+    return part.copy() if isinstance(part, np.ndarray) else part
+
+
+def _values(found: dict[str, Seen]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name, seen in found.items():
+        values[f"{name}/dead"] = float(seen.dead.sum())
+        values[f"{name}/always_negative"] = float(seen.always_negative.sum())
+        values[f"{name}/share_negative"] = seen.share_negative
+        if seen.slopes is not None:
+            values[f"{name}/alpha_mean"] = float(seen.slopes.mean())
+            with np.errstate(invalid="ignore"):  # of infinite ones, it is NaN
+                values[f"{name}/alpha_std"] = float(seen.slopes.std())
+    return values
+
+
+def _rows(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A histogram as TensorBoard has it: left edge, right edge and count of each bin."""
+    return np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
+
+
+def _summarize(name: str, values: Any, plugin: str) -> None:
+    """Writes for a plugin of TensorBoard, whose own functions for it need not be installed."""
+    metadata = tf.compat.v1.SummaryMetadata(
+        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin)
+    )
+    tf.summary.write(name, values, metadata=metadata)

@@ -1,0 +1,305 @@
+"""What the activations of a model see and send on, over data of any size, a batch at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.inspection.statistics import Seen, Total, summary_of
+from tf_leaky.keras_compat import (
+    call_traced,
+    check_built_model,
+    layers_within,
+    slope_of_keras_leaky_relu,
+)
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.messages import said, shown
+
+BATCH = 32  # examples at a time, of arrays
+_layers, _functions = tf.keras.layers, tf.keras.activations
+_KINDS = (
+    LeakyReLU,
+    _layers.ReLU,
+    _layers.LeakyReLU,
+    _layers.PReLU,
+    _layers.ELU,
+    _layers.ThresholdedReLU,
+    _layers.Activation,
+)
+_NOT_BY_ELEMENT = [
+    getattr(_functions, name)
+    for name in ("linear", "softmax", "log_softmax", "sparsemax", "glu")
+    if hasattr(_functions, name)  # tf_keras lacks some
+]
+
+
+class Probe:
+    """Reads the activations of a model; the graph for it is made once.
+
+    Args:
+        model: A built model of `tf.keras`, of any kind.
+        layers: The activations to read, by name or themselves; None for all.
+        subject: Whom errors speak for.
+    """
+
+    def __init__(self, model: Any, layers: Any, *, subject: str) -> None:
+        check_built_model(model, subject=subject)
+        self._model, self._subject, self._named = model, subject, layers is not None
+        self._targets = _chosen(model, layers, subject)
+        self._layers: dict[str, Any] = {}  # by the names of what was seen
+        # A model that asks to be run eagerly may be one that can't be traced.
+        self._measure = self._trace if model.run_eagerly else call_traced(self._trace)
+
+    def look(self, data: Any) -> dict[str, Seen]:
+        """What each activation sees and sends on, over all of the data, by name."""
+        totals: dict[str, Total] = {}
+        bar = _LateBar()
+        for batch in batches(data, subject=self._subject):
+            for name, summaries in self._measured(batch).items():
+                for summary in summaries:
+                    totals.setdefault(name, Total()).add(summary)
+            bar.step()
+        bar.close()
+        unseen = [target.name for target in self._targets if target.name not in totals]
+        if unseen and (self._named or not totals):
+            raise ValueError(
+                f"{self._subject}: expected activations that the model calls outside of loops, "
+                f"branches and tf.functions of its own. Received: {', '.join(unseen)}. "
+                "What these call can't be read."
+            )
+        return {name: total.seen(slopes_of(self._layers[name])) for name, total in totals.items()}
+
+    def _measured(self, batch: Any) -> Any:
+        try:
+            return self._measure(batch)
+        except Exception as error:  # of any kind: it is the model that is called
+            if f"{self._subject}: expected" in str(error):
+                raise
+            raise ValueError(
+                f"{self._subject}: expected data that the model can be called on. "
+                f"Received: data with a batch of {shown(batch)}, on which {self._model.name!r} "
+                f"failed: {said(error)}. Give what `fit` takes as x."
+            ) from error
+
+    def _trace(self, inputs: Any) -> dict[str, list[dict[str, tf.Tensor]]]:
+        found: dict[str, list[dict[str, tf.Tensor]]] = {}
+        graph = tf.compat.v1.get_default_graph()
+
+        def call(target: _Target, original: Any, arguments: Any, keywords: Any) -> Any:
+            tensors = [x for x in (*arguments, *keywords.values()) if isinstance(x, tf.Tensor)]
+            # What is in the graph of a loop can't leave it, and a tf.function would keep it.
+            if tf.compat.v1.get_default_graph() is not graph or not tensors:
+                return original(*arguments, **keywords)
+            x = tensors[0]
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = original(*arguments, **keywords)
+            if self._keeps_shape(target, x, y):
+                name, count = target.name, 1
+                while name in found and not target.repeated:
+                    count += 1
+                    name = f"{target.name} (call {count})"
+                self._layers[name] = target.holder
+                found.setdefault(name, []).append(summary_of(x, y, tape.gradient(y, x)))
+            return y
+
+        with contextlib.ExitStack() as probes:
+            for target in self._targets:
+                probes.enter_context(_probed(target, call))
+            self._model(inputs, training=False)
+        return found
+
+    def _keeps_shape(self, target: _Target, x: Any, y: Any) -> bool:
+        if x.shape.is_compatible_with(y.shape):
+            return True
+        if self._named:
+            raise ValueError(
+                f"{self._subject}: expected layers that are activations, which keep the shape. "
+                f"Received: {target.name!r}, from {x.shape} to {y.shape}. Leave it out."
+            )
+        return False
+
+
+class _Target(NamedTuple):
+    """An activation: the layer that is or has it, and where it is in that."""
+
+    name: str
+    holder: Any
+    attribute: str
+    repeated: bool
+    """Whether its calls are one: TimeDistributed makes one for each step."""
+
+
+@contextlib.contextmanager
+def _probed(target: _Target, call: Callable[..., Any]) -> Iterator[None]:
+    """Has an activation called by `call` while the model is traced.
+
+    The attribute is set past Keras, which would track it, and taken away again.
+    """
+    holder, attribute = target.holder, target.attribute
+    own = attribute in vars(holder)
+    original = getattr(holder, attribute)
+
+    def probe(*arguments: Any, **keywords: Any) -> Any:
+        return call(target, original, arguments, keywords)
+
+    object.__setattr__(holder, attribute, probe)
+    try:
+        yield
+    finally:
+        if own:
+            object.__setattr__(holder, attribute, original)
+        else:
+            object.__delattr__(holder, attribute)
+
+
+def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
+    """The activations to read, all of them with another name."""
+    within = layers_within(model)
+    loops = _parts(within, _layers.RNN)
+    outside = [each for each in within if id(each) not in loops]
+    found = [(layer, where) for layer in outside if (where := _where(layer)) is not None]
+    if layers is not None:
+        wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
+        chosen = []
+        for each in wanted:
+            matches = [pair for pair in found if pair[0] is each or _is_name(each, pair[0])]
+            matches = matches or [(layer, "call") for layer in within if layer is each]
+            if not matches:
+                names = ", ".join(layer.name for layer, _ in found)
+                raise ValueError(
+                    f"{subject}: expected layers to name activations of the model. "
+                    f"Received: layers={shown(each)}. It has {names or 'none'}."
+                )
+            chosen += matches
+        found = chosen
+    if not found:
+        raise ValueError(
+            f"{subject}: expected a model with activations. Received: model={model.name!r}, "
+            "with none that works element by element. Name layers to read others."
+        )
+    steps = _parts(within, _layers.TimeDistributed)
+    targets: dict[str, _Target] = {}
+    for layer, where in found:
+        name, count = layer.name, 1
+        while name in targets:
+            count += 1
+            name = f"{layer.name} #{count}"
+        targets[name] = _Target(name, layer, where, id(layer) in steps)
+    return list(targets.values())
+
+
+def _parts(layers: list[Any], kind: Any) -> set[int]:
+    """The ids of the layers within those of a kind."""
+    return {id(part) for each in layers if isinstance(each, kind) for part in layers_within(each)}
+
+
+def _is_name(text: Any, layer: Any) -> bool:
+    return isinstance(text, str) and text == layer.name
+
+
+def _where(layer: Any) -> str | None:
+    """The attribute of a layer that is an activation by element, if it has one."""
+    function = getattr(layer, "activation", None)
+    # What is a layer itself is found by itself, and so is the cell behind a property of an LSTM.
+    if isinstance(function, _layers.Layer) or any(function is each for each in _NOT_BY_ELEMENT):
+        return None
+    if isinstance(layer, _KINDS):
+        return "call"
+    return "activation" if "activation" in vars(layer) and callable(function) else None
+
+
+def slopes_of(layer: Any) -> np.ndarray | None:
+    """The slopes of an activation layer as a flat array; None for one that has none."""
+    if isinstance(layer, LeakyReLU | _layers.PReLU):
+        return np.ravel(tf.convert_to_tensor(layer.alpha)).astype(np.float64)
+    if isinstance(layer, _layers.LeakyReLU):
+        return np.ravel(slope_of_keras_leaky_relu(layer))
+    return None
+
+
+def check_data(data: Any, *, subject: str) -> None:
+    """Raises what can be known to be wrong with data before any of it is read."""
+    if _is_arrays(data):
+        _check_arrays(data, subject)
+        return
+    texts = isinstance(data, str | bytes | bytearray | Mapping)
+    if texts or not (hasattr(data, "__getitem__") or hasattr(data, "__iter__")):
+        raise TypeError(
+            f"{subject}: expected data to be arrays, a tf.data.Dataset or an iterable of batches. "
+            f"Received: data={shown(data)}. Give what `fit` takes as x."
+        )
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"{subject}: expected data that ends. Received: data={shown(data)}, which is infinite. "
+            "Give a part of it, such as dataset.take(100)."
+        )
+
+
+def batches(data: Any, *, subject: str) -> Iterator[Any]:
+    """The inputs of a model from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
+
+    Of arrays (one, or a list, tuple or dict of them for several inputs) it makes batches; what
+    the others give is a batch each, of which a tuple holds the inputs first, as in `fit`.
+    """
+    check_data(data, subject=subject)
+    if _is_arrays(data):
+        for start in range(0, int(tf.nest.flatten(data)[0].shape[0]), BATCH):
+            yield tf.nest.map_structure(lambda part, at=start: part[at : at + BATCH], data)
+        return
+    indexed = hasattr(data, "__getitem__") and not isinstance(data, tf.data.Dataset)
+    empty = True
+    for batch in (data[i] for i in range(len(data))) if indexed else data:
+        empty = False
+        yield batch[0] if isinstance(batch, tuple) else batch
+    if empty:
+        raise ValueError(
+            f"{subject}: expected data with at least one batch. Received: data={shown(data)}, with "
+            "none. An iterator that was read to its end gives no more."
+        )
+
+
+def _is_arrays(data: Any) -> bool:
+    return isinstance(data, list | tuple | dict) or hasattr(data, "shape")
+
+
+def _check_arrays(data: Any, subject: str) -> None:
+    try:
+        sizes = {part.shape[0] if _is_array(part) else None for part in tf.nest.flatten(data)}
+    except Exception:  # of any kind: lists may be deep, and a shape without a first size
+        sizes = {None}
+    if len(sizes) != 1 or sizes & {None, 0}:
+        raise ValueError(
+            f"{subject}: expected arrays with one number of examples, above 0. "
+            f"Received: data={shown(data)}, sizes {sorted(sizes, key=str)}. "
+            "The first axis is that of the examples."
+        )
+
+
+def _is_array(part: Any) -> bool:
+    """Whether it can be sliced: no sparse tensor, and none of a graph that is gone."""
+    return hasattr(part, "__getitem__") and (not tf.is_tensor(part) or hasattr(part, "numpy"))
+
+
+class _LateBar:
+    """A progress bar for what takes more than ten seconds."""
+
+    def __init__(self) -> None:
+        self._began, self._bar, self._done = time.monotonic(), None, 0
+
+    def step(self) -> None:
+        self._done += 1
+        if self._bar is None and time.monotonic() - self._began > 10:
+            self._bar = tf.keras.utils.Progbar(None, interval=1, unit_name="batch")
+        if self._bar is not None:
+            self._bar.update(self._done)
+
+    def close(self) -> None:
+        """Ends the line."""
+        if self._bar is not None:
+            self._bar.update(self._done, finalize=True)
