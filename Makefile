@@ -9,7 +9,7 @@ PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(PARALLEL)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert distributed why bench test test-slow test-floor goldens mutants lint format wheel clean
+.PHONY: demo serve batch convert distributed why bench test test-slow test-floor goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -36,9 +36,6 @@ test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
 test-slow: $(READY)  ## What takes longer than `make test` may
 	$(BIN)/python -m pytest -m slow
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -m slow
-
-mutants: $(READY)  ## Small wrong changes to the package, each of which a test has to notice
-	$(BIN)/python tests/mutate.py
 
 test-floor: .venv-floor/ready  ## The same tests on the oldest Python, TensorFlow and Keras
 	.venv-floor/bin/python -m pytest $(PARALLEL)
