@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import reprlib
 from numbers import Integral, Rational
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.messages import shown
+_LONGEST = 300  # characters that a message shows of one value
+
+
+class _Short(reprlib.Repr):
+    """As `repr`, but quick on large collections, and cut in the middle where it is long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
+        self.maxdeque = self.maxarray = 20
+        self.maxstring = self.maxother = _LONGEST
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python writes out no integer of more than 4300 digits."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else _bits(x)
+
+
+def shown(value: Any) -> str:
+    """`repr(value)` in at most 300 characters; the type of what has no `repr` that works."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:
+        text = f"<{type(value).__qualname__} without a repr>"
+    half = _LONGEST // 2 - 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+def said(error: Exception) -> str:
+    """What an error says, cut in its middle where that is more than 1000 characters."""
+    text = str(error)
+    return text if len(text) <= 1000 else f"{text[:500]} ... {text[-500:]}"
+
+
+def _bits(number: int) -> str:
+    sign = "a negative" if number < 0 else "an"
+    return f"<{sign} integer of {number.bit_length()} bits>"
+
+
+_SHORT = _Short()
+
 
 _NO_NUMBERS = (bool, np.bool_, bytearray, memoryview)
 
@@ -90,36 +130,6 @@ def floating_tensor(value: Any, name: str) -> tf.Tensor:
         ) from error
     check_floating(tensor.dtype, name, subject="leaky_relu")
     return tensor
-
-
-def wider(*dtypes: Any) -> Any:
-    """The dtype in which products are made and summed."""
-    return tf.float64 if tf.float64 in dtypes else tf.float32
-
-
-def fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
-
-    Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
-    the graph runs, on an alpha that would broadcast the other way. It is done in the wide dtype, as
-    its gradient is a sum.
-    """
-    if alpha.shape.rank == 0:
-        return alpha
-    if alpha.shape.rank is not None and x.shape.rank is not None:
-        sizes = [None] * alpha.shape.rank + x.shape.as_list()
-        pairs = list(zip(alpha.shape.as_list(), sizes[-alpha.shape.rank :], strict=True))
-        if alpha.shape.rank > x.shape.rank or any(
-            mine not in (None, 1) and size not in (None, mine) for mine, size in pairs
-        ):
-            raise ValueError(
-                "leaky_relu: expected the shape of alpha to broadcast to that of x. "
-                f"Received: alpha.shape={alpha.shape}, x.shape={x.shape}. "
-                "Give one slope, or sizes that are 1 or those of the last axes of x."
-            )
-        if all(mine == 1 or (mine is not None and mine == size) for mine, size in pairs):
-            return alpha
-    return tf.broadcast_to(tf.cast(alpha, wider(x.dtype, alpha.dtype)), tf.shape(x))
 
 
 def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
@@ -259,3 +269,20 @@ def _from_config(keras: Any, kind: str, config: dict[str, Any]) -> Any:
 def _registered(name: Any) -> Any:
     """What was registered under a name, or is in a custom object scope, else None."""
     return tf.keras.utils.get_registered_object(name) if isinstance(name, str) else None
+
+
+def check_built_model(model: Any, *, subject: str) -> None:
+    """Raises TypeError unless `model` is a model of `tf.keras`, ValueError unless it is built."""
+    if not isinstance(model, tf.keras.Model):
+        keras = tf.keras.Model.__module__.partition(".")[0]
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        raise TypeError(
+            f"{subject}: expected a model of {keras}, the Keras that tf.keras "
+            f"stands for. Received: model={shown(model)} of type {kind}. "
+            "Build it with tf.keras; TF_USE_LEGACY_KERAS=1 makes that tf_keras."
+        )
+    if not model.built:
+        raise ValueError(
+            f"{subject}: expected model to be built. Received: model={model.name!r}, not built. "
+            "Give it an Input, or call it once on data."
+        )

@@ -15,12 +15,10 @@ from tf_leaky.checks import (
     checked_input_shape,
     checked_keras_object,
     constant_slopes,
+    shown,
     sizes_of_axes,
 )
-from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
-
-keras_compat.refuse_other_backends()
 
 _register = tf.keras.utils.register_keras_serializable
 _register(package="tf_leaky", name="leaky_relu")(leaky_relu)

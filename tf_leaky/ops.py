@@ -31,8 +31,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.checks import constant_slopes, fit, floating_tensor, wider
-from tf_leaky.messages import shown
+from tf_leaky.checks import constant_slopes, floating_tensor, shown
 
 DEFAULT_ALPHA = 0.1
 
@@ -97,7 +96,7 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
     if not tf.is_tensor(alpha):  # which variables are too
         slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
         return _fixed_select(x, slopes) if slopes.ndim else leaky_relu(x, float(slopes))
-    alpha = fit(floating_tensor(alpha, "alpha"), x)
+    alpha = _fit(floating_tensor(alpha, "alpha"), x)
     return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
 
 
@@ -170,8 +169,8 @@ def _fixed(alpha: float, dtype: tf.DType) -> Any:
 
 def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
     """Leaky ReLU of slopes that are numbers, by plain operations."""
-    wide = wider(x.dtype)
-    slopes = fit(tf.constant(alpha, wide), x)
+    wide = _wider(x.dtype)
+    slopes = _fit(tf.constant(alpha, wide), x)
     keeps_x = (alpha < 0).any()
     x = _local(x) if keeps_x else x
     kept_x = x if keeps_x else None  # what a closure names, it keeps
@@ -188,7 +187,7 @@ def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
 def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """Leaky ReLU of a differentiable slope of any value; keeps x."""
     x, alpha = _local(x), _local(alpha)
-    wide = wider(x.dtype, alpha.dtype)
+    wide = _wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
@@ -208,7 +207,7 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     that an inner one, with the same gradient, stands in.
     """
     alpha = _local(alpha)
-    dtype, wide = x.dtype, wider(x.dtype, alpha.dtype)
+    dtype, wide = x.dtype, _wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
@@ -231,7 +230,7 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """The value, by plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
     x, alpha = _hidden(x), _hidden(alpha)
-    wide = wider(x.dtype, alpha.dtype)
+    wide = _wider(x.dtype, alpha.dtype)
     return tf.cast(_slope_at(x, tf.cast(alpha, wide)) * tf.cast(x, wide), x.dtype)
 
 
@@ -253,10 +252,40 @@ def _sum_like(alpha: tf.Tensor, terms: tf.Tensor, rank: int | None) -> tf.Tensor
     """
     if alpha.shape.rank == 0:
         return tf.reduce_sum(terms)
-    if rank is None:  # so alpha was spread out like x: see checks.fit
+    if rank is None:  # so alpha was spread out like x: see _fit
         return terms
     lead = rank - alpha.shape.rank
     ones = [lead + axis for axis, size in enumerate(alpha.shape) if size == 1]
     shared = [*range(lead), *ones]
     total = tf.reduce_sum(tf.reduce_sum(terms, shared[1:], True), shared[:1], True)
     return tf.squeeze(total, list(range(lead))) if lead else total
+
+
+def _wider(*dtypes: Any) -> Any:
+    """The dtype in which products are made and summed."""
+    return tf.float64 if tf.float64 in dtypes else tf.float32
+
+
+def _fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
+
+    Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
+    the graph runs, on an alpha that would broadcast the other way. It is done in the wide dtype, as
+    its gradient is a sum.
+    """
+    if alpha.shape.rank == 0:
+        return alpha
+    if alpha.shape.rank is not None and x.shape.rank is not None:
+        sizes = [None] * alpha.shape.rank + x.shape.as_list()
+        pairs = list(zip(alpha.shape.as_list(), sizes[-alpha.shape.rank :], strict=True))
+        if alpha.shape.rank > x.shape.rank or any(
+            mine not in (None, 1) and size not in (None, mine) for mine, size in pairs
+        ):
+            raise ValueError(
+                "leaky_relu: expected the shape of alpha to broadcast to that of x. "
+                f"Received: alpha.shape={alpha.shape}, x.shape={x.shape}. "
+                "Give one slope, or sizes that are 1 or those of the last axes of x."
+            )
+        if all(mine == 1 or (mine is not None and mine == size) for mine, size in pairs):
+            return alpha
+    return tf.broadcast_to(tf.cast(alpha, _wider(x.dtype, alpha.dtype)), tf.shape(x))

@@ -33,9 +33,8 @@ import wrong
 from conftest import KERAS_3
 
 import tf_leaky
-from tf_leaky import keras_compat
-from tf_leaky.messages import shown
-from tf_leaky.serving import checking, running
+from tf_leaky.checks import shown
+from tf_leaky.serving import checking, running, signatures
 
 mpl.use("Agg")
 from matplotlib import pyplot  # after the backend is chosen
@@ -265,7 +264,7 @@ def from_config_answers(given, made):
 
 
 def questions(model):
-    inputs = keras_compat.inputs_of(model, subject="test")
+    inputs = signatures.inputs_of(model, subject="test")
     arrays = checking.examples(inputs)
     return tf.nest.map_structure(lambda spec: tf.cast(arrays[spec.name], spec.dtype), inputs)
 

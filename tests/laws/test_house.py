@@ -13,12 +13,11 @@ import tf_leaky
 pytestmark = pytest.mark.usefixtures("covered_processes")
 PACKAGE = Path(tf_leaky.__file__).parent
 # What each room may import, beside the standard library. Imports point up this table only.
-BELOW = {"messages", "checks", "keras_compat"}
+BELOW = {"checks", "keras_compat"}
 ROOMS = {
-    "messages": set(),
-    "keras_compat": {"tensorflow", "numpy", "messages"},
-    "checks": {"tensorflow", "numpy", "messages"},
-    "ops": {"tensorflow", "numpy", "messages", "checks"},
+    "keras_compat": {"tensorflow"},
+    "checks": {"tensorflow", "numpy"},
+    "ops": {"tensorflow", "numpy", "checks"},
     "layer": {"tensorflow", "numpy", *BELOW, "ops"},
     "conversion": {"tensorflow", "numpy", *BELOW, "ops", "layer"},
     "inspection": {"tensorflow", "numpy", "matplotlib", *BELOW, "ops", "layer"},

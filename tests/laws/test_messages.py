@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from tf_leaky.messages import said, shown
+from tf_leaky.checks import said, shown
 
 
 class Fails:

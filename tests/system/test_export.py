@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_leaky import LeakyReLU, export_saved_model, keras_compat
-from tf_leaky.serving import running
+from tf_leaky import LeakyReLU, export_saved_model
+from tf_leaky.serving import running, signatures
 
 pytestmark = pytest.mark.usefixtures("covered_processes")
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
@@ -199,8 +199,8 @@ def test_names_and_answers(make, tmp_path, rng, in_this_process):
                     if info.dtype_name == "string"
                     else rng.normal(size=shape).astype(info.dtype_name)
                 )
-            spec = keras_compat.inputs_of(model, subject="test")
-            expected = running.plain(keras_compat.predict(model, spec, given))
+            spec = signatures.inputs_of(model, subject="test")
+            expected = running.plain(signatures.predict(model, spec, given))
             answer = served.run(given)
             assert answer.keys() == expected.keys()
             for name, array in answer.items():
@@ -384,7 +384,7 @@ def test_child_finds_the_packages_of_an_unusual_place(tmp_path, monkeypatch):
     ],
 )
 def test_names_that_are_no_arguments_begin_with_x(name, argument):
-    assert keras_compat._argument(name) == argument
+    assert signatures._argument(name) == argument
 
 
 @pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_leaky import LeakyReLU, export_saved_model, keras_compat
-from tf_leaky.serving import checking, running
+from tf_leaky.serving import checking, running, signatures
 
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 layers = tf.keras.layers
@@ -45,7 +45,7 @@ def write_by_saved_model(traced, path):
 
 def test_trap_of_saved_model_save_is_caught(tmp_path, monkeypatch):
     """Under Keras 3 alone; tf_keras's variables are TensorFlow's own."""
-    monkeypatch.setattr(keras_compat, "traced", traced_for_saved_model)
+    monkeypatch.setattr(signatures, "traced", traced_for_saved_model)
     monkeypatch.setattr(keras_compat, "write", write_by_saved_model)
     model = model_of(LeakyReLU(0.5, trainable_alpha=True, name="y"))
     if KERAS_3:
@@ -80,7 +80,7 @@ class OtherwiseServed(layers.Layer):
 
 
 def serve_otherwise(monkeypatch):
-    traced = keras_compat.traced
+    traced = signatures.traced
 
     def traced_otherwise(model, inputs):
         OtherwiseServed.exporting = True
@@ -89,7 +89,7 @@ def serve_otherwise(monkeypatch):
         finally:
             OtherwiseServed.exporting = False
 
-    monkeypatch.setattr(keras_compat, "traced", traced_otherwise)
+    monkeypatch.setattr(signatures, "traced", traced_otherwise)
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def test_input_of_unknown_rank(shape, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="shape"):
             tf.keras.Input(shape=None)
         spec = tf.TensorSpec(shape, name="x")
-        monkeypatch.setattr(keras_compat, "_recorded_inputs", lambda model: spec)
+        monkeypatch.setattr(keras_compat, "recorded_inputs", lambda model: spec)
     else:
         x = tf.keras.Input(type_spec=tf.TensorSpec(shape, tf.float32))
         model = tf.keras.Model(x, layers.Activation("relu")(x))

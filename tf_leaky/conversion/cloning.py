@@ -12,9 +12,9 @@ from tf_leaky.keras_compat import (
     compile_alike,
     copy_of_lambda,
     inputs_alike,
-    inputs_of,
     is_graph,
     layers_within,
+    recorded_inputs,
 )
 
 # Given an activation, a layer or a function, and the layer that it is in (itself where it stands
@@ -37,7 +37,9 @@ def clone(model: Any, rule: Rule, *, subject: str) -> Any:
         new.build(model.inputs[0].shape)
     if any(not part.built for part in layers_within(new)):
         # Keras 3 builds activations in other layers when these are called, on tensors only.
-        specs = inputs_of(model, subject=subject)
+        specs = tf.nest.map_structure(
+            lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype), recorded_inputs(model)
+        )
         tf.function(lambda x: new(x)).get_concrete_function(specs)
     same = copy.transfer_state()
     copy.set_trainable(model)

@@ -6,9 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.checks import floating_tensor
+from tf_leaky.checks import floating_tensor, shown
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.messages import shown
 
 # From an `.h5`, Keras 3 makes the layer or function `maximum` of a string that names it. None has a
 # space in its name.

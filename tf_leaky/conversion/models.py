@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.checks import checked_axis, constant_slopes
+from tf_leaky.checks import check_built_model, checked_axis, constant_slopes, shown
 from tf_leaky.conversion.cloning import clone
 from tf_leaky.conversion.frozen import PRELU_RANK, FrozenLeakyReLU
 from tf_leaky.keras_compat import (
-    check_built_model,
     is_graph,
     keras_leaky_relu,
     slope_of_keras_leaky_relu,
 )
 from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, LeakyReLU
-from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 _log = logging.getLogger("tf_leaky")

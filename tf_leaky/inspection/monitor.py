@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.checks import said, shown
 from tf_leaky.inspection.plots import draw_lines
 from tf_leaky.inspection.probing import Probe, check_data
 from tf_leaky.inspection.statistics import Seen
-from tf_leaky.messages import said, shown
 
 
 class ActivationMonitor(tf.keras.callbacks.Callback):

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.checks import constant_slopes
+from tf_leaky.checks import constant_slopes, shown
 from tf_leaky.inspection.probing import Probe
 from tf_leaky.inspection.statistics import Seen
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.messages import shown
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 # Of Okabe and Ito's colours for the colour-blind, those that are seen on white and on black.

@@ -18,8 +18,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tf_leaky import keras_compat
-from tf_leaky.serving import running
+from tf_leaky.serving import running, signatures
 
 Arrays = dict[str, np.ndarray]
 _logger = logging.getLogger("tf_leaky")
@@ -65,7 +64,7 @@ def predictions(model: Any, inputs: Any, requests: list[Arrays]) -> list[Arrays]
         RuntimeError: If it fails.
     """
     try:
-        predict = functools.partial(keras_compat.predict, model, inputs)
+        predict = functools.partial(signatures.predict, model, inputs)
         return [running.plain(predict(arrays)) for arrays in requests]
     except Exception as error:
         shapes = [{name: array.shape for name, array in arrays.items()} for arrays in requests]
@@ -153,7 +152,7 @@ def _forward_nodes(model: Any, folder: Path) -> list[Any]:
 def _tolerance(model: Any, nodes: list[Any]) -> float:
     """The relative difference to allow."""
     gpu = bool(tf.config.list_physical_devices("GPU"))
-    if not (gpu or keras_compat.compiled_by_xla(model)):
+    if not (gpu or getattr(model, "jit_compile", False)):
         return _CPU
     values = [value for node in nodes for value in node.attr.values()]
     dtypes = {value.type for value in values}.union(*(value.list.type for value in values))

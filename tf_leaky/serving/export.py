@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky import keras_compat
-from tf_leaky.messages import said, shown
-from tf_leaky.serving import checking, publishing
+from tf_leaky.checks import check_built_model, said, shown
+from tf_leaky.serving import checking, publishing, signatures
 from tf_leaky.serving import warmup as warmup_requests
 
 _KERAS = threading.Lock()  # a model may be called and traced by one thread at a time
@@ -83,7 +83,7 @@ def export_saved_model(
         ...     export_saved_model(model, folder).name
         '1'
     """
-    keras_compat.check_built_model(model, subject=_SUBJECT)
+    check_built_model(model, subject=_SUBJECT)
     _check_alone(model)
     base, number = _checked_base(base_path), _checked_version(version)
     inputs = _inputs(model, warmup)
@@ -92,7 +92,7 @@ def export_saved_model(
     with _explained(base, number):
         _check_free(base, number)
     with _KERAS:
-        archive = keras_compat.traced(model, inputs)  # where the model's own errors come from
+        archive = signatures.traced(model, inputs)  # where the model's own errors come from
     with _explained(base, number):
         return _publish(model, archive, base, number, inputs, requests)
 
@@ -114,12 +114,12 @@ def _check_alone(model: Any) -> None:
 
 def _inputs(model: Any, warmup: Any) -> Any:
     """The tf.TensorSpecs of what the model takes, in its structure."""
-    inputs = keras_compat.inputs_of(model, subject=_SUBJECT)
+    inputs = signatures.inputs_of(model, subject=_SUBJECT)
     specs = tf.nest.flatten(inputs)
     dtypes = {}
-    if warmup is not None and not keras_compat.records_dtypes(model):
+    if warmup is not None and not signatures.records_dtypes(model):
         dtypes = warmup_requests.dtypes(warmup, {spec.name: spec for spec in specs})
-    batch = keras_compat.fixed_batch(model)
+    batch = signatures.fixed_batch(model)
     if batch is not None:
         try:
             with _KERAS:

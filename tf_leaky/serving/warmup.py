@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.messages import said, shown
+from tf_leaky.checks import said, shown
 from tf_leaky.serving import running
 
 _PATH = "assets.extra/tf_serving_warmup_requests"
