@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -90,35 +90,68 @@ def _no_report() -> Iterator[None]:
             tf.keras.utils.enable_interactive_logging()
 
 
-def _package(kind: type) -> str:
-    return kind.__module__.partition(".")[0]
+def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
+    """Returns a Sequential or functional model of the copies of a model's layers, not compiled.
 
-
-def is_graph(model: Any) -> bool:
-    """Whether `model` is a Sequential or functional model of Keras's own, which can be cloned."""
-    kinds = {kind.__name__ for kind in type(model).__mro__}
-    own = _package(type(model)) in ("keras", "tf_keras")
-    return own and bool(kinds & {"Functional", "Sequential"})
-
-
-def inputs_alike(model: Any) -> Any:
-    """New inputs of the names that a functional model of Keras 3 has, for its `clone_model`.
-
-    None elsewhere: there `clone_model` keeps the names.
+    Args:
+        model: The model. A functional one of a class of the user's becomes a plain one.
+        of: Returns the copy of a layer, or of an operation of Keras 3.
     """
-    if LEGACY or isinstance(model, tf.keras.Sequential):
+    if isinstance(model, tf.keras.Sequential) and not LEGACY:
+        # `clone_model` compiles by itself, and fails on functions that aren't registered.
+        config = model.get_config()["layers"]
+        new = tf.keras.Sequential(name=model.name)
+        if config and config[0]["class_name"] == "InputLayer":
+            new.add(tf.keras.layers.InputLayer.from_config(config[0]["config"]))
+        for layer in model.layers:
+            new.add(of(layer))
+        return new
+    if isinstance(model, tf.keras.Sequential):
+        return tf.keras.models.clone_model(model, clone_function=of)
+    if LEGACY:
+        own = type(model).__module__.partition(".")[0] != "tf_keras"
+        plain = tf.keras.Model(model.input, model.output, name=model.name) if own else model
+        return tf.keras.models.clone_model(plain, clone_function=of)
+    plain = tf.keras.Model(model.input, model.output, name=model.name)
+    return tf.keras.models.clone_model(
+        plain, input_tensors=tf.nest.map_structure(_input_alike, model.input), clone_function=of
+    )
+
+
+def _input_alike(tensor: Any) -> Any:
+    """A new Input of the name that another one has, which `clone_model` of Keras 3 doesn't keep."""
+    layer = tensor._keras_history.operation
+    return type(layer).from_config(layer.get_config()).output
+
+
+def arguments_of(layer: Any) -> dict[str, Any]:
+    """What tf_keras calls the layer with that it makes of a function on symbolic tensors."""
+    node = layer.inbound_nodes[0] if LEGACY and layer.inbound_nodes else None
+    return {} if node is None else dict(node.call_kwargs)
+
+
+def compile_settings(model: Any) -> dict[str, Any] | None:
+    """What a model was compiled with, as it was given; None if it isn't compiled."""
+    if not (model._is_compiled if LEGACY else model.compiled):
         return None
-
-    def alike(tensor: Any) -> Any:
-        layer = tensor._keras_history.operation
-        return type(layer).from_config(layer.get_config()).output
-
-    return tf.nest.map_structure(alike, model.input)
+    # What Keras has on its public side is a serialised form, which functions don't survive.
+    return dict(model._compile_config.config)
 
 
-def layers_within(layer: Any) -> list[Any]:
-    """The layers that a layer holds, and those that they hold, the outer ones first."""
-    return list(layer._flatten_layers(include_self=False, recursive=True))
+def trace(model: Any, inputs: Any) -> Any:
+    """The concrete function of a model's forward pass, for inference, on `recorded_inputs`."""
+    fixed = not isinstance(model, tf.keras.Sequential) and getattr(model, "inputs", None)
+
+    def spec(leaf: Any) -> Any:
+        shape = leaf.shape if fixed or not leaf.shape else [None, *leaf.shape[1:]]
+        if getattr(leaf, "sparse", False) or isinstance(leaf, tf.SparseTensorSpec):
+            return tf.SparseTensorSpec(shape, leaf.dtype)
+        if getattr(leaf, "ragged", False) or isinstance(leaf, tf.RaggedTensorSpec):
+            return tf.RaggedTensorSpec(shape, leaf.dtype)
+        return tf.TensorSpec(shape, leaf.dtype)
+
+    function = call_traced(lambda inputs: model(inputs, training=False))
+    return function.get_concrete_function(tf.nest.map_structure(spec, inputs))
 
 
 def copy_of_lambda(layer: Any) -> Any:
@@ -141,17 +174,6 @@ def as_instance(kind: str, found: Any) -> Any:
     if found is None or isinstance(found, base):
         return found
     return type(base.__name__, (base,), {"__call__": lambda _, weight: found(weight)})()
-
-
-def compile_alike(model: Any, new: Any) -> None:
-    """Compiles `new` as `model` is compiled, with an optimizer, losses and metrics of its own."""
-    if not getattr(model, "compiled", getattr(model, "_is_compiled", False)):
-        return
-    config = model.get_compile_config()
-    given = tf.nest.flatten([model.loss, getattr(model, "_compile_config", {})])
-    own = {each.__name__: each for each in given if callable(each) and hasattr(each, "__name__")}
-    with tf.keras.utils.custom_object_scope(own):
-        new.compile_from_config(config)
 
 
 def keras_leaky_relu(slope: float, **kwargs: Any) -> Any:

@@ -34,6 +34,7 @@ import tensorflow as tf
 from tf_leaky.checks import constant_slopes, floating_tensor, shown
 
 DEFAULT_ALPHA = 0.1
+SCOPE = "tf_leaky"  # the name scope of its operations in a graph, by which `convert` knows them
 
 
 def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = False) -> Any:
@@ -91,11 +92,18 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
             "leaky_relu: expected positive_alpha to be True or False. "
             f"Received: positive_alpha={shown(positive_alpha)}. Give a Python bool."
         )
+    if tf.executing_eagerly():
+        return _apply(x, alpha, positive_alpha)
+    with tf.name_scope(SCOPE):
+        return _apply(x, alpha, positive_alpha)
+
+
+def _apply(x: tf.Tensor, alpha: Any, positive_alpha: bool) -> tf.Tensor:
     if isinstance(alpha, float):
         return _fixed(alpha + 0.0, x.dtype)(x)  # -0.0 becomes 0.0: a cache takes them for one
     if not tf.is_tensor(alpha):  # which variables are too
         slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
-        return _fixed_select(x, slopes) if slopes.ndim else leaky_relu(x, float(slopes))
+        return _fixed_select(x, slopes) if slopes.ndim else _apply(x, float(slopes), False)
     alpha = _fit(floating_tensor(alpha, "alpha"), x)
     return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
 

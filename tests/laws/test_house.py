@@ -19,10 +19,11 @@ ROOMS = {
     "checks": {"tensorflow", "numpy"},
     "ops": {"tensorflow", "numpy", "checks"},
     "layer": {"tensorflow", "numpy", *BELOW, "ops"},
-    "conversion": {"tensorflow", "numpy", *BELOW, "ops", "layer"},
-    "inspection": {"tensorflow", "numpy", "matplotlib", *BELOW, "ops", "layer"},
+    "structure": {"tensorflow"},
+    "conversion": {"tensorflow", "numpy", *BELOW, "ops", "layer", "structure"},
+    "inspection": {"tensorflow", "numpy", "matplotlib", *BELOW, "ops", "layer", "structure"},
     "serving": {"tensorflow", "numpy", "tensorflow_serving", *BELOW},
-    "__init__": {"layer", "ops", "conversion", "inspection", "serving"},
+    "__init__": {"keras_compat", "layer", "ops", "conversion", "inspection", "serving"},
 }
 
 

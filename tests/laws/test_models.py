@@ -312,9 +312,9 @@ def test_policies_are_kept():
 
 
 class Subclassed(tf.keras.Model):
-    def __init__(self):
+    def __init__(self, dense):
         super().__init__()
-        self.dense = layers.Dense(3, activation="relu")
+        self.dense = dense
         self.blocks = [layers.PReLU(), stock_leaky(0.25)]
 
     def call(self, x):
@@ -323,18 +323,18 @@ class Subclassed(tf.keras.Model):
 
 @pytest.mark.parametrize("change", [convert, freeze, to_keras])
 def test_subclassed_models_are_refused_with_the_edits(change):
-    model = Subclassed()
+    model = Subclassed(layers.Dense(3, activation="relu"))
     model(tf.zeros((2, 4)))
     with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
         change(model)
-    for edit in (r".dense: activation=LeakyReLU(alpha)", ".blocks[0]: PReLU", ".blocks[1]: Leaky"):
+    for edit in (".dense.activation: relu to", ".blocks[0]: PReLU to", ".blocks[1]: LeakyReLU to"):
         assert edit in str(error.value)
 
 
 class Twice(tf.keras.Model):
-    def __init__(self):
+    def __init__(self, dense):
         super().__init__()
-        self.dense = layers.Dense(3, activation="relu")
+        self.dense = dense
         self.again = self.dense
 
     def call(self, x):
@@ -342,11 +342,11 @@ class Twice(tf.keras.Model):
 
 
 def test_edits_name_each_layer_once():
-    model = Twice()
+    model = Twice(layers.Dense(3, activation="relu"))
     model(tf.zeros((2, 4)))
     with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
         convert(model)
-    assert str(error.value).count("activation=LeakyReLU(alpha)") == 1
+    assert str(error.value).count("relu to LeakyReLU(alpha)") == 1
 
 
 @pytest.mark.parametrize(
@@ -400,9 +400,13 @@ def test_what_is_no_built_model_is_refused(change):
 def test_slopes_that_no_stock_layer_has_are_named():
     """A negative slope takes a PReLU, which has to know the rank of its input."""
     inner = layers.Dense(3, activation=LeakyReLU(-0.5, name="down"), name="host")
-    model = tf.keras.Sequential([tf.keras.Input((5, 3)), layers.TimeDistributed(inner)])
-    with pytest.raises(ValueError, match=r"Received: 'down' in 'host', .*unknown rank"):
-        to_keras(model)
+    model = tf.keras.Sequential([tf.keras.Input((5, 4)), layers.TimeDistributed(inner)])
+    if KERAS_3:
+        with pytest.raises(ValueError, match=r"Received: 'down' in 'host', .*unknown rank"):
+            to_keras(model)
+    else:  # which builds activations, and so learns the rank
+        x = np.random.default_rng(1).normal(size=(2, 5, 4)).astype("float32")
+        np.testing.assert_array_equal(to_keras(model)(x), model(x))
 
 
 LOAD = """
@@ -510,9 +514,9 @@ def test_optimizer_of_other_variables_starts_anew():
 
 
 class Holder(tf.keras.Model):
-    def __init__(self):
+    def __init__(self, inner):
         super().__init__()
-        self.inner = functional(layers.ReLU)
+        self.inner = inner
         self.named = {"a": LeakyReLU(0.3)}
 
     def call(self, x):
@@ -520,7 +524,7 @@ class Holder(tf.keras.Model):
 
 
 def test_models_within_subclassed_ones_are_named_and_convert_by_themselves():
-    model = Holder()
+    model = Holder(functional(layers.ReLU))
     model(tf.zeros((1, 4, 4, 2)))
     with pytest.raises(ValueError, match=r"\.inner is a Functional: pass it by itself"):
         convert(model)

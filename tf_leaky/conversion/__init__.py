@@ -1,5 +1,7 @@
 """Whole models: stock activations to ours, trained slopes to constants, and back to stock."""
 
-from tf_leaky.conversion.models import convert, freeze, to_keras
+from tf_leaky.conversion.convert import convert
+from tf_leaky.conversion.freeze import freeze
+from tf_leaky.conversion.to_keras import to_keras
 
 __all__ = ["convert", "freeze", "to_keras"]

@@ -2,205 +2,362 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+import contextlib
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from tf_leaky.checks import said
+from tf_leaky.conversion.carrying import (
+    Converted,
+    config_of,
+    made,
+    places_of,
+    serialized,
+    user_class,
+    with_replaced,
+    without_carrying,
+)
+from tf_leaky.conversion.compiling import compile_alike
+from tf_leaky.conversion.weights import pairs_of, transfer
 from tf_leaky.keras_compat import (
-    compile_alike,
+    clone_graph,
     copy_of_lambda,
-    inputs_alike,
-    is_graph,
-    layers_within,
     recorded_inputs,
+    trace,
+)
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.structure import (
+    Place,
+    at,
+    held,
+    is_graph,
+    is_layer,
+    is_stock,
+    layers_within,
+    put,
 )
 
-# Given an activation, a layer or a function, and the layer that it is in (itself where it stands
-# alone): what takes its place, or None where it stays.
+_log = logging.getLogger("tf_leaky")
+# Given an activation (a layer, a function or an operation of a graph), and the layer that it is in
+# (itself where it stands alone): what takes its place, or None where it stays.
 Rule = Callable[[Any, Any], Any]
 
-# Whose classes are known by name when a config is read.
-_KERAS = ("keras", "tf_keras", "tf_leaky")
 
-
-def clone(model: Any, rule: Rule, *, subject: str) -> Any:
-    """Returns a copy of a functional or sequential model, with activations replaced by `rule`.
+def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True) -> Any:
+    """Returns a copy of a model, with activations replaced by `rule`. The model isn't touched.
 
     Names, weights, `trainable` flags, dtype policies, sharing and compile settings are those of the
-    model, which isn't touched. The optimizer's state is, too, if its variables are the same ones.
+    model. The optimizer's state is, too, if its variables are the same ones.
+
+    Args:
+        model: A built model of any kind.
+        rule: What takes the place of an activation.
+        subject: The name that an error message starts with.
+        carry: Whether layers of the user's own classes become ours where something is replaced in
+            them, so that a file of them holds it. If not, a UserWarning says what it won't hold.
+
+    Raises:
+        ValueError: If a layer can't be made again from its config, or a weight would be lost.
     """
-    copy = _Copy(rule)
-    new = copy.of(model)
-    if not new.built:
-        new.build(model.inputs[0].shape)
-    if any(not part.built for part in layers_within(new)):
-        # Keras 3 builds activations in other layers when these are called, on tensors only.
-        specs = tf.nest.map_structure(
-            lambda leaf: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype), recorded_inputs(model)
-        )
-        tf.function(lambda x: new(x)).get_concrete_function(specs)
-    same = copy.transfer_state()
-    copy.set_trainable(model)
-    compile_alike(model, new)
-    _copy_optimizer(model, new, same)
+    copy = _Copy(rule, subject=subject)
+    with warnings.catch_warnings():
+        # Keras warns that it would have to write the code of a lambda. Here the very one is kept.
+        warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
+        new = copy.of(model)
+    _build(model, new)
+    for layer in copy.converted:
+        if not carry:
+            without_carrying(layer, subject)
+    pairs = pairs_of(model, new, copy.twin, subject)
+    same = transfer(pairs, copy.replaced, subject)
+    for old, twin, _ in pairs:
+        twin.trainable = old.trainable
+    compile_alike(model, new, same, subject=subject)
     return new
+
+
+def _build(model: Any, new: Any) -> None:
+    """Has a copy make its weights."""
+    if not new.built and is_graph(new):
+        new.build(model.inputs[0].shape)
+    if not new.built or any(not part.built for part in layers_within(new)):
+        # Keras 3 builds activations in other layers when these are called, on tensors only.
+        trace(new, recorded_inputs(model))
 
 
 class _Copy:
     """The layers that were copied, each once, so that those that are shared stay so."""
 
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
-        self._copies: dict[int, tuple[Any, Any]] = {}
+    def __init__(self, rule: Rule, *, subject: str) -> None:
+        self._rule, self._subject = rule, subject
+        self._copies: dict[int, Any] = {}
+        self._rules: dict[Any, tuple[Any, Any]] = {}
+        self.replaced: set[int] = set()
+        self.converted: list[Any] = []
 
     def of(self, layer: Any) -> Any:
         if id(layer) not in self._copies:
-            self._copies[id(layer)] = (layer, self._new(layer))
-        return self._copies[id(layer)][1]
+            self._copies[id(layer)] = self._new(layer)
+        return self._copies[id(layer)]
+
+    def twin(self, layer: Any) -> Any:
+        """The copy of a layer of a graph, or None."""
+        return self._copies.get(id(layer))
+
+    def _replacement(self, found: Any, host: Any) -> Any:
+        """What takes the place of an activation: the same for a layer, wherever it is called."""
+        key = id(found) if is_layer(found) else (id(found), id(host))
+        if key not in self._rules:
+            new = self._rule(found, host)
+            self._rules[key] = (found, new)  # which keeps its id from being used again
+            if new is not None:
+                self.replaced.add(id(found))
+        return self._rules[key][1]
+
+    def _changes(self, layer: Any) -> bool:
+        """Whether any activation within a layer is to be replaced."""
+        if is_graph(layer):
+            operations = getattr(layer, "operations", layer.layers)
+            return any(self._changes(each) for each in operations)
+        if self._replacement(layer, layer) is not None:
+            return True
+        return is_layer(layer) and any(
+            self._changes(found) if is_layer(found) else self._replacement(found, host) is not None
+            for _, host, found in self._activations(layer)
+        )
+
+    def _activations(self, layer: Any) -> Iterator[tuple[Place, Any, Any]]:
+        """The activations and graphs within a layer: place, the layer it is in, and itself."""
+        for place, value in held(layer):
+            if is_layer(value):
+                host = layer if _last_name(place).endswith("activation") else value
+                if is_graph(value) or self._replacement(value, host) is not None:
+                    yield place, host, value
+                elif value is not layer:
+                    yield from (([*place, *w], h, v) for w, h, v in self._activations(value))
+            elif callable(value) and _is_activation(place, value):
+                yield place, layer, value
 
     def _new(self, layer: Any) -> Any:
         if is_graph(layer):
-            return tf.keras.models.clone_model(
-                layer, input_tensors=inputs_alike(layer), clone_function=self.of
-            )
-        if not isinstance(layer, tf.keras.layers.Layer):  # an operation of Keras 3
+            return self._new_graph(layer)
+        new = self._replacement(layer, layer)
+        if new is not None:
+            return new
+        if not is_layer(layer):  # an operation of Keras 3
             return type(layer).from_config(layer.get_config())
-        replaced = self._rule(layer, layer)
-        if replaced is not None:
-            return replaced
-        parts = {part.name: part for part in reversed(layers_within(layer))}
-        # The parts of a Bidirectional have a name of their own in it.
-        parts |= {name.removeprefix("forward_"): part for name, part in parts.items()}
         if isinstance(layer, tf.keras.layers.Lambda):
             return copy_of_lambda(layer)
-        config = self._config(layer.get_config(), parts, layer)
-        with tf.keras.utils.custom_object_scope(_classes(parts.values())):
-            return type(layer).from_config(config)
+        return self._new_layer(layer)
 
-    def _config(self, config: Any, parts: dict[str, Any], host: Any) -> Any:
+    def _new_graph(self, model: Any) -> Any:
+        new = clone_graph(model, lambda layer: _called_as_before(self.of(layer)))
+        for layer in layers_within(new):
+            if isinstance(layer, _CalledAsBefore):
+                layer.__class__ = type(layer).__mro__[2]
+                vars(layer).pop("_others", None)
+        return _of_own_class(model, new, self._subject)
+
+    def _new_layer(self, layer: Any) -> Any:
+        """A layer of the same class and config, with its activations replaced."""
+        own, config = user_class(layer), self._config_of(layer)
+        if is_stock(layer):
+            new = self._made(own, self._within(config, layer), layer)
+            self._keep_functions(layer, new)
+            return new
+        try:
+            within = self._within(config, layer)
+            new = self._made(own, within, layer)
+        except Exception:  # of any kind: the class may take no activation but by a name of its own
+            within, new = config, self._made(own, config, layer)
+        wanted = {
+            tuple(place): by
+            for place, by in self._wanted(layer)
+            if not _alike(_found(new, place), by)
+        }
+        if wanted:
+            with tf.keras.utils.custom_object_scope(_classes(layer)):
+                new = _named_as(layer, with_replaced(own, within, wanted))
+            self.converted.append(new)
+        self._keep_functions(layer, new)
+        return new
+
+    def _keep_functions(self, layer: Any, new: Any) -> None:
+        """Puts the very functions of a layer in its copy, whether they can be written or not."""
+        for place, host, found in self._activations(layer):
+            if not is_layer(found) and self._replacement(found, host) is None:
+                there = _found(new, place)
+                if there is not None and there is not found:
+                    put(new, place, found)
+
+    def _wanted(self, layer: Any) -> Iterator[tuple[Place, Any]]:
+        """What has to be where in the copy of a layer of the user's own class."""
+        for place, host, found in self._activations(layer):
+            new = self._replacement(found, host)
+            if is_graph(found):
+                if self._changes(found):
+                    yield place, self.of(found)
+            elif new is not None:
+                yield place, new
+        for place in places_of(layer) if isinstance(layer, Converted) else ():
+            found = at(layer, place)
+            if is_layer(found) and self._rules.get(id(found), (found, None))[1] is None:
+                yield place, self.of(found)
+
+    def _config_of(self, layer: Any) -> dict[str, Any]:
+        try:
+            return config_of(layer)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{self._subject}: expected layers that can be made again from their config. "
+                f"Received: {layer.name!r} of type {type(layer).__qualname__}, for which Keras "
+                f"says: {said(error)} Nothing was returned: give its class a get_config."
+            ) from error
+
+    def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
+        with tf.keras.utils.custom_object_scope(_classes(layer)):
+            return _named_as(layer, made(own, own, config))
+
+    def _within(self, config: Any, host: Any) -> Any:
         """The config of a layer, with the activations in it replaced."""
-        if isinstance(config, list):
-            return [self._config(each, parts, host) for each in config]
-        if isinstance(config, tuple):
-            return tuple(self._config(each, parts, host) for each in config)
-        if not isinstance(config, dict):
-            return config
-        if isinstance(config.get("class_name"), str) and isinstance(config.get("config"), dict):
-            part = parts.get(config["config"].get("name"))
-            host = part or host
-            new = None if part is None else self._rule(part, part)
-            if new is not None:
-                return _serialized(new)
+        parts: dict[str, list[Any]] = {}
+        for part in layers_within(host):
+            parts.setdefault(part.name, []).append(part)
+            # The parts of a Bidirectional have a name of their own in it.
+            parts.setdefault(part.name.removeprefix("forward_"), []).append(part)
+        return self._value(config, parts, host)
+
+    def _value(self, value: Any, parts: dict[str, list[Any]], host: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(self._value(each, parts, host) for each in value)
+        if not isinstance(value, dict):
+            return value
+        inner = value.get("config")
+        if isinstance(value.get("class_name"), str) and isinstance(inner, dict):
+            found = parts.get(str(inner.get("name")))
+            if found:
+                part = found[0] if len(found) == 1 else found.pop(0)
+                return serialized(self._new(part)) if self._changes(part) else value
         return {
-            key: self._activation(value, parts, host)
-            if key.endswith("activation") and value is not None
-            else self._config(value, parts, host)
-            for key, value in config.items()
+            key: self._activation(key, each, parts, host)
+            if isinstance(key, str) and key.endswith("activation") and each is not None
+            else self._value(each, parts, host)
+            for key, each in value.items()
         }
 
-    def _activation(self, value: Any, parts: dict[str, Any], host: Any) -> Any:
-        """The config of the activation of a layer, replaced or not."""
-        inner = value.get("config") if isinstance(value, dict) else None
-        named = inner.get("name") if isinstance(inner, dict) else None
-        found = parts.get(str(named)) or tf.keras.activations.deserialize(value)
-        new = self._rule(found, host)
-        if new is None:
-            return value
-        if isinstance(new, tf.keras.layers.Layer):
-            return _serialized(new)
-        return tf.keras.activations.serialize(new)
-
-    def transfer_state(self) -> dict[int, Any]:
-        """Gives the copies the weights of their layers; returns the new variable of each by id."""
-        same: dict[int, Any] = {}
-        for old, new in self._copies.values():
-            if isinstance(old, tf.keras.layers.Layer) and not is_graph(old):
-                for part, twin in _twins(old, new):
-                    same |= _transfer(part, twin)
-        return same
-
-    def set_trainable(self, layer: Any) -> None:
-        """Gives the copy of a layer, and what is in it, their `trainable`, the outer ones first."""
-        if id(layer) not in self._copies:
-            return
-        new = self.of(layer)
-        new.trainable = layer.trainable
-        if is_graph(layer):
-            for each in layer.layers:
-                self.set_trainable(each)
-        else:
-            for part, twin in _twins(layer, new):
-                twin.trainable = part.trainable
+    def _activation(self, key: str, value: Any, parts: dict[str, list[Any]], host: Any) -> Any:
+        """The config of an activation that the host has as an attribute, replaced or not."""
+        found = getattr(host, key, None)
+        if found is None or isinstance(found, str | dict):  # the class reads it as it is
+            return self._value(value, parts, host)
+        new = self._replacement(found, host)
+        if new is not None:
+            return serialized(new)
+        if is_layer(found):
+            return serialized(self._new(found))
+        try:
+            kept = tf.keras.activations.get(value) is found
+        except Exception:  # of any kind: a lambda, or a function that isn't registered
+            kept = False
+        return value if kept else None
 
 
-def _classes(layers: Any) -> dict[str, type]:
-    """The classes of layers by name, for those that aren't registered."""
-    own = {type(layer) for layer in layers}
-    return {kind.__name__: kind for kind in own if kind.__module__.split(".")[0] not in _KERAS}
+class _CalledAsBefore:
+    """A LeakyReLU while a graph is made anew: called with what another activation was called with.
 
-
-def _serialized(layer: Any) -> dict[str, Any]:
-    """The config that a layer deserializes from, its class by its registered name.
-
-    tf_keras takes the stock class of the same name otherwise, inside of a wrapper.
+    It passes the tensor on alone, as arguments such as `alpha` of `tf.nn.leaky_relu` are its own by
+    now. Where it has slopes along an axis, and inputs differ in their sizes, each has a layer.
     """
-    config: dict[str, Any] = tf.keras.layers.serialize(layer)
-    return config | {"class_name": config.get("registered_name") or config["class_name"]}
+
+    def __call__(self, x: Any, *arguments: Any, **keywords: Any) -> Any:
+        kind: Any = type(self).__mro__[2]
+        layer: Any = self
+        if layer.axis is not None and layer.built:
+            sizes = {axis: x.shape[axis] for axis in layer.input_spec.axes}
+            if sizes != dict(layer.input_spec.axes):
+                others = layer.__dict__.setdefault("_others", {})
+                config = layer.get_config() | {"name": f"{layer.name}_{len(others) + 1}"}
+                key = tuple(sizes.values())
+                layer = others.setdefault(key, kind.from_config(config))
+                return layer(x)
+        return kind.__call__(layer, x)
 
 
-def _twins(old: Any, new: Any) -> list[tuple[Any, Any]]:
-    """The layers within a layer, itself too, each with the one that stands for it in the copy."""
-    twins, rest = [(old, new)], list(layers_within(new))
-    for part in layers_within(old):
-        found = next((each for each in rest if each.name == part.name), None)
-        if found is not None:
-            rest.remove(found)
-            twins.append((part, found))
-    return twins
+def _called_as_before(layer: Any) -> Any:
+    if isinstance(layer, LeakyReLU) and not isinstance(layer, _CalledAsBefore):
+        layer.__class__ = type(type(layer).__name__, (_CalledAsBefore, type(layer)), {})
+    return layer
 
 
-def _own(layer: Any) -> list[Any]:
-    """The weights of a layer that aren't those of a layer within it."""
-    inner = {id(weight) for part in layers_within(layer) for weight in part.weights}
-    return [weight for weight in layer.weights if id(weight) not in inner]
+def _is_activation(place: Place, value: Any) -> bool:
+    """Whether a function that a layer holds is an activation: by its name, or as a known one."""
+    nn, activations = tf.nn, tf.keras.activations
+    known = (nn.relu, nn.leaky_relu, activations.relu, getattr(activations, "leaky_relu", None))
+    named = _last_name(place).endswith("activation") and hasattr(value, "__name__")
+    return named or any(value is each for each in known)
 
 
-def _transfer(old: Any, new: Any) -> dict[int, Any]:
-    """Copies the state of one layer; returns its new variables by the ids of the old ones."""
-    before, after = _own(old), _own(new)
-    if type(old) is not type(new) or len(before) != len(after):
-        # An activation that was replaced: slopes, which differ in shape only, or a constant.
-        for weight, twin in zip(before, after, strict=False):
-            twin.assign(tf.reshape(tf.cast(weight, twin.dtype), twin.shape))
-        return {id(weight): twin for weight, twin in zip(before, after, strict=False)}
-    store: dict[str, Any] = {}
-    old.save_own_variables(store)
-    if store:
-        new.load_own_variables(store)
-    if hasattr(old, "save_assets"):  # state that is no weight, as a vocabulary
-        with tempfile.TemporaryDirectory() as folder:
-            old.save_assets(folder)
-            new.load_assets(folder)
-    return {id(weight): twin for weight, twin in zip(before, after, strict=True)}
+def _named_as(layer: Any, new: Any) -> Any:
+    """`new` with the name of a layer whose constructor takes none; tf_keras has it keep its own."""
+    if new.name != layer.name:
+        with contextlib.suppress(AttributeError):
+            new.name = layer.name
+    return new
 
 
-def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
-    """Copies the optimizer's variables where those that it trains are the same, one to one."""
-    old_optimizer = getattr(model, "optimizer", None)
-    if old_optimizer is None or getattr(new, "optimizer", None) is None:
-        return
-    twins = [id(same.get(id(variable))) for variable in model.trainable_variables]
-    if twins != [id(variable) for variable in new.trainable_variables]:
-        return
-    before, after = _state(old_optimizer), _state(new.optimizer)
-    if len(before) != len(after):  # not built yet: nothing was trained
-        return
-    for variable, twin in zip(before, after, strict=True):
-        twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
+def _last_name(place: Place) -> str:
+    return next(step for step in reversed(place) if isinstance(step, str))
 
 
-def _state(optimizer: Any) -> list[Any]:
-    variables = optimizer.variables
-    return list(variables() if callable(variables) else variables)
+def _of_own_class(model: Any, new: Any, subject: str) -> Any:
+    """A copy as a model of the user's class, where its constructor makes one of a graph."""
+    own = type(model)
+    if is_stock(model):
+        return new
+    sequential = isinstance(model, tf.keras.Sequential)
+    given = {"layers": new.layers} if sequential else {"inputs": new.input, "outputs": new.output}
+    try:
+        inspect.signature(own).bind(**given, name=model.name)
+        made = own(**given, name=model.name)
+        if is_graph(made) and [id(x) for x in made.outputs] == [id(x) for x in new.outputs]:
+            return made
+    except Exception:  # of any kind: it is the user's constructor
+        pass
+    warnings.warn(
+        f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
+        f"methods of {own.__qualname__}, whose constructor takes no inputs and outputs.",
+        stacklevel=2,
+    )
+    return new
+
+
+def _found(layer: Any, place: Place) -> Any:
+    try:
+        return at(layer, place)
+    except LookupError:
+        return None
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two activations compute the same and have the same state, names apart."""
+    if one is other:
+        return True
+    if not (is_layer(one) and is_layer(other)) or type(one) is not type(other) or is_graph(one):
+        return False
+    configs = [{**each.get_config(), "name": None} for each in (one, other)]
+    return bool(configs[0] == configs[1])
+
+
+def _classes(layer: Any) -> dict[str, type]:
+    """The classes of a layer and those within it by name, for those that aren't registered."""
+    own = {type(each) for each in [layer, *layers_within(layer)]}
+    return {
+        kind.__name__: kind
+        for kind in own
+        if kind.__module__.split(".")[0] not in ("keras", "tf_keras", "tf_leaky")
+    }

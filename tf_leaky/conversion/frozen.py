@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import floating_tensor, shown
 from tf_leaky.layer import LeakyReLU
+from tf_leaky.ops import SCOPE
 
 # From an `.h5`, Keras 3 makes the layer or function `maximum` of a string that names it. None has a
 # space in its name.
@@ -40,6 +41,10 @@ class FrozenLeakyReLU(LeakyReLU):
     def call(self, inputs: Any) -> Any:
         """Returns leaky ReLU of `inputs`, in their shape and dtype."""
         x = floating_tensor(inputs, "x")
+        with tf.name_scope(SCOPE):
+            return self._select(x)
+
+    def _select(self, x: tf.Tensor) -> tf.Tensor:
         # The fused kernels round slopes to x's dtype, and so does a constant here.
         alpha = tf.cast(self._slopes(), x.dtype)
         if self.form == "by maximum":

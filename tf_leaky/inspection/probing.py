@@ -14,10 +14,10 @@ from tf_leaky.checks import check_built_model, said, shown
 from tf_leaky.inspection.statistics import Seen, Total, summary_of
 from tf_leaky.keras_compat import (
     call_traced,
-    layers_within,
     slope_of_keras_leaky_relu,
 )
 from tf_leaky.layer import LeakyReLU
+from tf_leaky.structure import layers_within
 
 BATCH = 32  # examples at a time, of arrays
 _layers, _functions = tf.keras.layers, tf.keras.activations

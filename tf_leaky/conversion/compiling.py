@@ -1,0 +1,102 @@
+"""Has a copy compiled as its model is, with training state of its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import tensorflow as tf
+
+from tf_leaky.keras_compat import compile_settings
+
+_log = logging.getLogger("tf_leaky")
+
+
+def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -> None:
+    """Compiles a copy as its model is compiled.
+
+    Functions, losses and closures are the very ones. The optimizer and metrics are new ones of the
+    same configuration and state. An optimizer that trains other variables now starts anew.
+
+    Args:
+        model: The model.
+        new: Its copy.
+        same: The variables of the copy by the ids of those of the model.
+        subject: The name that a message starts with.
+    """
+    settings = compile_settings(model)
+    if settings is None:
+        return
+    if not _is_kerass_own(type(new).compile):
+        if not _is_kerass_own(type(new).get_compile_config):
+            new.compile_from_config(model.get_compile_config())
+            return
+        _log.warning(
+            "%s: %r is returned without being compiled, as its class has a `compile` of its own. "
+            "Compile it as you compiled the model.",
+            subject,
+            new.name,
+        )
+        return
+    metrics: list[tuple[Any, Any]] = []
+    for key in ("metrics", "weighted_metrics"):
+        settings[key] = _anew_within(settings.get(key), metrics)
+    optimizer = getattr(model, "optimizer", None)
+    settings["optimizer"] = None if optimizer is None else _anew(optimizer)
+    new.compile(**settings)
+    if optimizer is not None:
+        _copy_optimizer(model, new, same)
+    for old, metric in metrics:
+        _assign(old.variables, metric.variables)
+
+
+def _is_kerass_own(method: Any) -> bool:
+    return str(method.__module__).partition(".")[0] in ("keras", "tf_keras")
+
+
+def _anew_within(value: Any, made: list[tuple[Any, Any]]) -> Any:
+    """A structure of metrics with new instances in it, which are noted in `made`."""
+    if isinstance(value, dict):
+        return {key: _anew_within(each, made) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_anew_within(each, made) for each in value]
+    if not isinstance(value, tf.keras.metrics.Metric):
+        return value
+    metric = _anew(value)
+    made.append((value, metric))
+    return metric
+
+
+def _anew(value: Any) -> Any:
+    """A new optimizer or metric of the same configuration, which may hold any functions."""
+    own = {type(value).__name__: type(value)}
+    for each in vars(value).values():
+        named = each if hasattr(each, "__name__") else type(each)
+        if not str(getattr(named, "__module__", "")).startswith(("builtins", "keras", "tf_keras")):
+            own[named.__name__] = named
+    with tf.keras.utils.custom_object_scope(own):
+        return type(value).from_config(value.get_config())
+
+
+def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
+    """Copies the optimizer's variables where those that it trains are the same, one to one."""
+    twins = [id(same.get(id(variable))) for variable in model.trainable_variables]
+    if twins != [id(variable) for variable in new.trainable_variables]:
+        return
+    before = _state(model.optimizer)
+    if len(before) != len(_state(new.optimizer)):
+        new.optimizer.build(new.trainable_variables)
+    after = _state(new.optimizer)
+    if len(before) == len(after):  # else not built yet: nothing was trained
+        _assign(before, after)
+
+
+def _assign(before: Any, after: Any) -> None:
+    if len(before) == len(after):  # else not built yet
+        for variable, twin in zip(before, after, strict=True):
+            twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
+
+
+def _state(optimizer: Any) -> list[Any]:
+    variables = optimizer.variables
+    return list(variables() if callable(variables) else variables)

@@ -1,0 +1,182 @@
+"""`convert`: the stock activations of a model become ours."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.checks import check_built_model, checked_axis, constant_slopes, shown
+from tf_leaky.conversion.remaking import copied, identity_of
+from tf_leaky.conversion.stock import stock_slope
+from tf_leaky.conversion.tracing import report_left
+from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, LeakyReLU
+from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.structure import is_layer
+
+_log = logging.getLogger("tf_leaky")
+_layers = tf.keras.layers
+
+
+def convert(
+    model: Any,
+    *,
+    alpha: Any = None,
+    trainable_alpha: bool | None = None,
+    axis: Any = None,
+    strict: bool = False,
+) -> Any:
+    """Returns a copy of a model in which stock ReLU, LeakyReLU and PReLU are `tf_leaky`'s.
+
+    They are found wherever they are: as layers, as `activation=` of other layers, as functions in a
+    functional graph (`tf.nn.relu`, `keras.ops.relu`), and as attributes of layers of your own
+    classes. With no arguments, the outputs stay what they are. Names, weights, `trainable` flags,
+    dtype policies, shared layers and compile settings are kept, and so is the optimizer's state
+    where the trained variables are the same.
+
+    | stock | no arguments | `alpha=a` | `trainable_alpha=True` |
+    | --- | --- | --- | --- |
+    | plain ReLU | left alone | slope a | trained from a |
+    | LeakyReLU, or a ReLU that is one | its slope | its slope | trained from its slope |
+    | PReLU | its slopes and sharing | the same | the same; False fixes them |
+
+    A ReLU with a threshold or a maximum is left alone. What was changed, and what was left alone
+    and why, goes to the logger `tf_leaky` at INFO.
+
+    A layer of your own class, with an activation replaced in it, becomes one of a subclass that
+    saves and loads with the replacement. Loading needs `tf_leaky` and your class imported.
+
+    After the conversion the new model is traced. A ReLU that ought to have been changed and could
+    not be, such as `tf.nn.relu(...)` in the `call` of your own layer, is named in a UserWarning.
+
+    Args:
+        model: A built model of `tf.keras`. It is not touched. One that is neither Sequential nor
+            functional has to be one that `from_config(get_config())` makes again.
+        alpha: The slope (dimensionless) that takes the place of ReLU's 0.
+        trainable_alpha: Whether slopes are trained; None keeps what the stock layers do.
+        axis: The axes with slopes of their own, as in `LeakyReLU`, where `trainable_alpha=True`.
+            The slopes of a PReLU keep their own sharing.
+        strict: Whether a ReLU that could not be changed is an error.
+
+    Returns:
+        A new model of the same class, or a plain functional model, with a UserWarning, where the
+        constructor of the class doesn't take inputs and outputs.
+
+    Raises:
+        TypeError: If `model` is no model of `tf.keras`, or an argument is of a wrong type.
+        ValueError: If `model` is not built, or can't be made again (the error lists what to edit);
+            if a weight would be lost; if `alpha` is not finite; if `axis` is given where nothing is
+            trained; if a plain ReLU is to be trained from no `alpha`; or, with `strict=True`, if a
+            ReLU could not be changed.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> layers = [tf.keras.Input((4,)), tf.keras.layers.Dense(3, activation="relu")]
+        >>> new = convert(tf.keras.Sequential(layers), alpha=0.2)
+        >>> new.layers[0].activation.alpha
+        0.2
+
+    References:
+        - He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852
+    """
+    check_built_model(model, subject="convert")
+    alpha = _checked_alpha(alpha)
+    if trainable_alpha is not None and not isinstance(trainable_alpha, bool):
+        raise TypeError(
+            "convert: expected trainable_alpha to be True, False or None. "
+            f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
+        )
+    if not isinstance(strict, bool):
+        raise TypeError(
+            "convert: expected strict to be True or False. "
+            f"Received: strict={shown(strict)}. Give a Python bool."
+        )
+    if checked_axis(axis) is not None and not trainable_alpha:
+        raise ValueError(
+            "convert: expected axis only where slopes are to be trained. "
+            f"Received: axis={shown(axis)}, trainable_alpha={shown(trainable_alpha)}. "
+            "Give trainable_alpha=True too."
+        )
+    left: list[str] = []
+
+    def rule(found: Any, host: Any) -> Any:
+        if type(found) is _layers.PReLU:
+            return _from_prelu(found, trained=trainable_alpha is not False)
+        slope: Any = stock_slope(found)
+        if slope is None:
+            return None
+        if slope == "bounded":
+            left.append(host.name)
+            _log.info("convert: %s: left alone, as it has a maximum or a threshold", host.name)
+            return None
+        if slope == "plain" and alpha is None:
+            if trainable_alpha:
+                raise ValueError(
+                    "convert: expected alpha, the slope that ReLUs are to be trained from. "
+                    f"Received: alpha=None, trainable_alpha=True, and a ReLU in {host.name!r}. "
+                    "Give alpha, as in alpha=0.25."
+                )
+            _log.info("convert: %s: ReLU left alone, as no alpha is given", host.name)
+            return None
+        slope = float(alpha if slope == "plain" else slope)
+        _log.info("convert: %s: %s to slope %g", host.name, _name(found), slope)
+        if found is not host and not trainable_alpha and slope == DEFAULT_ALPHA:
+            return leaky_relu
+        return _ours(found, host, slope, trained=bool(trainable_alpha), axis=axis)
+
+    new = copied(model, rule, subject="convert")
+    kinds = {"LeakyRelu"} if alpha is None else {"LeakyRelu", "Relu"}
+    report_left(new, kinds, left, strict=strict)
+    return new
+
+
+def _checked_alpha(alpha: Any) -> float | None:
+    if alpha is None:
+        return None
+    number = constant_slopes(alpha, tf.float32, subject="convert")
+    if number.ndim:
+        raise ValueError(
+            "convert: expected alpha to be one number or None. "
+            f"Received: alpha={shown(number.tolist())}. One slope fits all activations."
+        )
+    return float(number)
+
+
+def _name(found: Any) -> str:
+    return str(getattr(found, "__name__", type(found).__name__))
+
+
+def _ours(found: Any, host: Any, slope: float, *, trained: bool, axis: Any) -> LeakyReLU:
+    identity = identity_of(found if is_layer(found) else host, found)
+    if found is not host and not is_layer(found):
+        identity["name"] += "_activation"
+    if not trained:
+        return LeakyReLU(slope, **identity)
+    free = {"alpha_constraint": None} if slope < SMALLEST_POSITIVE_ALPHA else {}
+    return LeakyReLU(slope, trainable_alpha=True, axis=axis, **free, **identity)
+
+
+def _from_prelu(prelu: Any, *, trained: bool) -> LeakyReLU:
+    slopes = np.asarray(tf.convert_to_tensor(prelu.alpha))
+    # As Keras does: PReLU shares the axis before the one that a negative number names.
+    shared = {(axis - 1) % slopes.ndim for axis in prelu.shared_axes or ()}
+    axes = tuple(i + 1 for i in range(slopes.ndim) if i not in shared)
+    axis = None if not axes else -1 if axes == (slopes.ndim,) else axes
+    mean = float(slopes.mean())
+    identity = identity_of(prelu)
+    _log.info("convert: %s: PReLU to LeakyReLU with axis=%s", prelu.name, axis)
+    if not trained:
+        return LeakyReLU(mean, axis=axis, **identity)
+    positive = (slopes >= SMALLEST_POSITIVE_ALPHA).all()
+    own = prelu.alpha_constraint
+    stock = own is None or type(own) is tf.keras.constraints.NonNeg
+    return LeakyReLU(
+        mean,
+        trainable_alpha=True,
+        axis=axis,
+        alpha_constraint="positive" if positive and stock else own,
+        alpha_regularizer=prelu.alpha_regularizer,
+        **identity,
+    )

@@ -1,0 +1,110 @@
+"""What `convert`, `freeze` and `to_keras` share: a copy of any model, or why there can be none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.checks import said
+from tf_leaky.conversion.cloning import Rule, clone
+from tf_leaky.conversion.stock import stock_slope
+from tf_leaky.conversion.tracing import relus_of
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.structure import held, is_graph, is_layer, shown_place
+
+_layers = tf.keras.layers
+
+
+def copied(model: Any, rule: Rule, *, subject: str, carry: bool = True) -> Any:
+    """Returns `clone(...)`, or raises ValueError with what to edit in a model."""
+    if is_graph(model):
+        return clone(model, rule, subject=subject, carry=carry)
+    try:
+        return clone(model, rule, subject=subject, carry=carry)
+    except Exception as error:  # of any kind: it is the user's constructor that is called
+        if not _is_constructor(error):
+            raise
+        raise _refusal(model, error, subject) from error
+
+
+def identity_of(layer: Any, found: Any = None) -> dict[str, Any]:
+    """What a layer, or an operation of a graph, hands on to the one that takes its place."""
+    if not is_layer(layer):
+        return {"name": layer.name, "dtype": _dtype_of(layer)}
+    name, config = layer.name.replace(".", "_"), layer.get_config()
+    dtype = config.get("dtype", layer.compute_dtype)
+    if found is layer and not isinstance(layer, _STANDING):
+        dtype = _dtype_of(layer)
+    return {"name": name, "trainable": layer.trainable, "dtype": dtype}
+
+
+_STANDING = (
+    LeakyReLU,
+    _layers.ReLU,
+    _layers.LeakyReLU,
+    _layers.PReLU,
+    _layers.Activation,
+    _layers.Lambda,
+)
+
+
+def _dtype_of(operation: Any) -> Any:
+    """The dtype that a function in a graph computes in: that of its tensors."""
+    return tf.as_dtype(tf.nest.flatten(operation.output)[0].dtype).name
+
+
+def slopes_of(layer: LeakyReLU) -> np.ndarray:
+    """The slopes of a layer as an array."""
+    return np.asarray(tf.convert_to_tensor(layer.alpha))
+
+
+def _is_constructor(error: Exception) -> bool:
+    return isinstance(error, TypeError | NotImplementedError) or "get_config" in str(error)
+
+
+def _refusal(model: Any, error: Exception, subject: str) -> ValueError:
+    """What to edit in the code of a model that its class can't make again."""
+    edits = _edits(model, model.name, set())
+    relus = relus_of(model)
+    inside = {name for name, kinds in relus.items() if kinds} if relus is not None else set()
+    if edits:
+        advice = f"Edit its code instead: {'; '.join(edits)}."
+    elif inside:
+        advice = f"Edit the functions that its `call` makes instead: {', '.join(sorted(inside))}."
+    elif relus is None:
+        advice = "Give its class a get_config that from_config can make it of."
+    else:
+        advice = "A trace of it shows no ReLU: nothing in it needs it."
+    return ValueError(
+        f"{subject}: expected a Sequential or functional model, or one whose class makes it again "
+        f"by from_config(get_config()). Received: model={model.name!r} of type "
+        f"{type(model).__qualname__}, for which Keras says: {said(error)} {advice}"
+    )
+
+
+def _edits(holder: Any, path: str, seen: set[int]) -> list[str]:
+    """What to edit in the code of a model: each activation, by its place."""
+    edits = []
+    for place, part in held(holder):
+        where = f"{path}.{shown_place(place)}"
+        if id(part) in seen or not (is_layer(part) or stock_slope(part) is not None):
+            continue
+        slope = stock_slope(part)
+        number = "alpha" if slope == "plain" else f"{slope}"
+        if not is_layer(part):
+            edits.append(f"{where}: {part.__name__} to LeakyReLU({number})")
+            continue
+        seen.add(id(part))
+        if is_graph(part):
+            edits.append(f"{where} is a {type(part).__name__}: pass it by itself")
+        elif type(part) is _layers.PReLU:
+            edits.append(f"{where}: PReLU to LeakyReLU(trainable_alpha=True, axis=...)")
+        elif isinstance(part, LeakyReLU):
+            edits.append(f"{where}: {part!r}")
+        elif slope is not None and slope != "bounded":
+            edits.append(f"{where}: {type(part).__name__} to LeakyReLU({number})")
+        else:
+            edits += _edits(part, where, seen)
+    return edits

@@ -1,0 +1,72 @@
+"""Which of Keras's and TensorFlow's own activations are leaky ReLUs, and with which slope."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+
+from tf_leaky.keras_compat import LEGACY, arguments_of, slope_of_keras_leaky_relu
+from tf_leaky.structure import is_layer
+
+_layers, _functions = tf.keras.layers, tf.keras.activations
+_OPS = getattr(tf.keras, "ops", tf.nn)  # tf_keras has none
+_RELUS = (tf.nn.relu, _functions.relu, _OPS.relu)
+_LEAKY = (tf.nn.leaky_relu, getattr(_functions, "leaky_relu", tf.nn.leaky_relu), _OPS.leaky_relu)
+_DEFAULT = 0.2  # the slope of the functions `leaky_relu` of TensorFlow and Keras
+
+
+def stock_slope(found: Any) -> float | str | None:
+    """The slope of a stock activation: a layer, a function, or a function in a graph.
+
+    Returns:
+        Its slope; "plain" for ReLU; "bounded" for a ReLU with a maximum or a threshold; None for
+        what is no leaky ReLU. PReLU, which has several slopes, is none either.
+    """
+    if any(found is each for each in _RELUS):
+        return "plain"
+    if any(found is each for each in _LEAKY):
+        return _DEFAULT
+    if type(found) is _layers.Activation:
+        return stock_slope(found.activation)
+    if type(found) is _layers.Lambda:
+        return stock_slope(found.function) if not getattr(found, "arguments", None) else None
+    if type(found) is _layers.LeakyReLU:
+        return slope_of_keras_leaky_relu(found)
+    if type(found) is _layers.ReLU:
+        return _slope_of_relu(vars(found))
+    if LEGACY:
+        return _slope_of_call(found) if type(found) in _operations() else None
+    if not is_layer(found) and type(found) in _operations():
+        return _slope_of_relu(vars(found))
+    return None
+
+
+def _slope_of_relu(arguments: dict[str, Any]) -> float | str:
+    if arguments.get("max_value") is not None or float(arguments.get("threshold") or 0):
+        return "bounded"
+    return float(arguments.get("negative_slope") or 0) or "plain"
+
+
+def _slope_of_call(layer: Any) -> float | str | None:
+    """The slope of the layer that tf_keras makes of a function on symbolic tensors."""
+    function, arguments = layer.get_config()["function"], arguments_of(layer)
+    if function == "nn.leaky_relu":
+        slope = arguments.get("alpha", _DEFAULT)
+        return float(slope) if isinstance(slope, int | float) else None
+    if function == "keras.activations.relu":
+        slope = arguments.get("alpha", arguments.get("negative_slope"))
+        return _slope_of_relu(arguments | {"negative_slope": slope})
+    return "plain" if function == "nn.relu" else None
+
+
+@functools.cache
+def _operations() -> set[type]:
+    """The classes of what Keras makes of these functions on symbolic tensors."""
+    x = tf.keras.Input((1,), name="x")
+    made = []
+    for function in {*_RELUS, *_LEAKY} - ({tf.nn.relu, tf.nn.leaky_relu} if not LEGACY else set()):
+        graph = tf.keras.Model(x, function(x), name="one")
+        made.append(type(getattr(graph, "operations", graph.layers)[-1]))
+    return set(made)

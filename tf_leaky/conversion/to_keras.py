@@ -1,0 +1,98 @@
+"""`to_keras`: our activations become stock ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.checks import check_built_model
+from tf_leaky.conversion.remaking import copied, identity_of, slopes_of
+from tf_leaky.conversion.tracing import check_none_of_ours
+from tf_leaky.keras_compat import keras_leaky_relu
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+
+_layers = tf.keras.layers
+
+
+def to_keras(model: Any) -> Any:
+    """Returns a copy of a model in which every layer is a stock one, for files without `tf_leaky`.
+
+    A fixed slope of 0 or more becomes a Keras LeakyReLU, other fixed slopes a PReLU that isn't
+    trained, and trained ones a PReLU with the same sharing. The constraint "positive" becomes
+    NonNeg, the nearest stock one.
+
+    Args:
+        model: A built model of `tf.keras`, as `convert` takes it. It is not touched.
+
+    Returns:
+        A new model of the same class. Its files load under the Keras that wrote them; those of
+        tf_keras load under Keras 3 too.
+
+    Raises:
+        TypeError: If `model` is no model of `tf.keras`.
+        ValueError: If `model` is not built, can't be made again, or holds an activation that no
+            stock layer can stand for; the error names it.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> stock = to_keras(tf.keras.Sequential([tf.keras.Input((4,)), LeakyReLU(0.25)]))
+        >>> type(stock.layers[0]) is tf.keras.layers.LeakyReLU
+        True
+    """
+    check_built_model(model, subject="to_keras")
+
+    def rule(found: Any, host: Any) -> Any:
+        if found is leaky_relu:
+            return keras_leaky_relu(DEFAULT_ALPHA, name=f"{host.name}_activation")
+        if not isinstance(found, LeakyReLU):
+            return None
+        if isinstance(found.alpha, float) and found.alpha >= 0:
+            return keras_leaky_relu(found.alpha, **identity_of(found))
+        return _to_prelu(found, host)
+
+    new = copied(model, rule, subject="to_keras", carry=False)
+    check_none_of_ours(new)
+    return new
+
+
+def _to_prelu(layer: LeakyReLU, host: Any) -> Any:
+    rank = _rank(layer, host)
+    axes = () if layer.axis is None else np.atleast_1d(layer.axis)
+    named = {int(axis) % rank for axis in axes}
+    identity = identity_of(layer)
+    trained: dict[str, Any] = {}
+    if layer.trainable_alpha:
+        positive = layer.alpha_constraint == "positive"
+        constraint = tf.keras.constraints.NonNeg() if positive else layer.alpha_constraint
+        trained = {"alpha_constraint": constraint, "alpha_regularizer": layer.alpha_regularizer}
+    else:
+        identity["trainable"] = False
+    return _layers.PReLU(
+        alpha_initializer=tf.keras.initializers.Constant(float(slopes_of(layer).mean())),
+        shared_axes=[axis for axis in range(1, rank) if axis not in named] or None,
+        **trained,
+        **identity,
+    )
+
+
+def _rank(layer: LeakyReLU, host: Any) -> int:
+    """The rank of what the layer is called on, which a PReLU has to know."""
+    spec = getattr(layer, "input_spec", None)
+    if spec is not None and spec.ndim is not None:
+        return int(spec.ndim)
+    if layer.built and (shape := (layer.get_build_config() or {}).get("input_shape")) is not None:
+        return len(shape)
+    try:
+        tensor = host.output
+    except (AttributeError, RuntimeError, ValueError):
+        tensor = None
+    if tensor is None or not hasattr(tensor, "shape"):
+        raise ValueError(
+            "to_keras: expected activations that a stock layer can stand for. "
+            f"Received: {layer.name!r} in {host.name!r}, a slope for inputs of an unknown rank. "
+            "Freeze the model first."
+        )
+    return len(tensor.shape)

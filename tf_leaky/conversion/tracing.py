@@ -1,0 +1,121 @@
+"""What a model still computes: the ReLUs of its graph, by the layers that they are in."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+from tf_leaky.checks import said
+from tf_leaky.keras_compat import LEGACY, recorded_inputs, trace
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.ops import SCOPE, leaky_relu
+from tf_leaky.structure import held, layers_within, shown_place
+
+
+def relus_of(model: Any) -> dict[str, set[str]] | None:
+    """The operations Relu and LeakyRelu of a model's forward pass, by layer; ours are left out.
+
+    Returns:
+        The types of operations by the layer: its name, after those of the layers that it is in,
+        with `/` between them. None if the model can't be traced.
+    """
+    try:
+        nodes = _nodes(trace(model, recorded_inputs(model)).graph.as_graph_def())
+    except Exception:  # of any kind: it is the user's model that is called
+        return None
+    names = {layer.name for layer in layers_within(model)}
+    found: dict[str, set[str]] = {}
+    for path, operation in nodes:
+        scopes = path.split("/")
+        if operation in ("Relu", "LeakyRelu") and not _is_ours(path):
+            layers = "/".join(name for scope in scopes if (name := _layer_of(scope, names)))
+            found.setdefault(layers or model.name, set()).add(operation)
+    return found
+
+
+def _is_ours(path: str) -> bool:
+    return re.search(rf"(^|/){SCOPE}(_\d+)?/", path) is not None
+
+
+def _layer_of(scope: str, names: set[str]) -> str | None:
+    """The layer that a name scope is of; Keras 3 adds a number to it."""
+    bare = re.sub(r"_\d+$", "", scope)
+    return next((name for name in ((scope,) if LEGACY else (bare, scope)) if name in names), None)
+
+
+def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: bool) -> None:
+    """Warns of, or with `strict` raises, the ReLUs that a conversion could not change.
+
+    Args:
+        model: The converted model.
+        kinds: The types of operations that it should no longer have.
+        on_purpose: The names of the layers that were left alone on purpose.
+        strict: Whether it is an error.
+    """
+    relus = relus_of(model)
+    if relus is None:
+        text = (
+            f"convert: {model.name!r} could not be traced, so that it is not known whether any "
+            "ReLU was left."
+        )
+    else:
+        left = {
+            path: operations & kinds
+            for path, operations in relus.items()
+            if not set(path.split("/")) & set(on_purpose)
+        }
+        places = [f"{path} ({', '.join(sorted(found))})" for path, found in left.items() if found]
+        if not places:
+            return
+        text = (
+            f"convert: expected to change every ReLU of {model.name!r}. Left as they are: "
+            f"{', '.join(places)}. A function that a `call` uses can't be replaced from outside: "
+            "make it a layer, as in self.act = tf_leaky.LeakyReLU(...)."
+        )
+    if strict:
+        raise ValueError(text)
+    warnings.warn(text, stacklevel=3)
+
+
+def check_none_of_ours(model: Any) -> None:
+    """Raises ValueError if anything of this package is left in a model."""
+    places = [
+        layer.name
+        for layer in layers_within(model)
+        if isinstance(layer, LeakyReLU) or type(layer).__module__.startswith("tf_leaky.")
+    ]
+    places += [
+        f"{layer.name}.{shown_place(place)}"
+        for layer in [model, *layers_within(model)]
+        for place, value in held(layer)
+        if value is leaky_relu
+    ]
+    try:
+        nodes = _nodes(trace(model, recorded_inputs(model)).graph.as_graph_def())
+    except Exception as error:  # of any kind: it is the user's model that is called
+        raise ValueError(
+            f"to_keras: expected a model that can be traced. Received: {model.name!r}, which "
+            f"fails: {said(error)}"
+        ) from error
+    places += [path for path, _ in nodes if _is_ours(path)]
+    if places:
+        raise ValueError(
+            "to_keras: expected activations that stock layers can take the place of. Received: "
+            f"{model.name!r}, in which tf_leaky is used by {', '.join(places[:10])}. "
+            "Hold them in attributes of their layers, where they can be found."
+        )
+
+
+def _nodes(graph: Any) -> list[tuple[str, str]]:
+    """The name and type of every operation that the graph runs, also within functions it calls."""
+    library = {function.signature.name: function for function in graph.library.function}
+    nodes, called = [("", node) for node in graph.node], set[str]()
+    for path, node in nodes:  # grows by those of each function that is called
+        names = {node.op, *(value.func.name for value in node.attr.values())}
+        names.update(each.name for value in node.attr.values() for each in value.list.func)
+        for name in sorted((names & library.keys()) - called):
+            called.add(name)
+            inner = f"{path}{node.name}/"
+            nodes.extend((inner, each) for each in library[name].node_def)
+    return [(f"{path}{node.name}", node.op) for path, node in nodes]

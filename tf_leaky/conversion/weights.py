@@ -1,0 +1,168 @@
+"""The state of a model in its copy: each part by its place in the structure, to the bit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.structure import is_graph, is_stock, layers_within, shown_place, sublayers
+
+Pair = tuple[Any, Any, str]  # a layer, the one in its place in the copy, and how to call it
+
+
+def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> list[Pair]:
+    """Each layer of a model, itself first, with the one that stands in its place in the copy.
+
+    Args:
+        old: The model.
+        new: Its copy.
+        twin: Returns the copy of a layer where it is known, else None.
+        subject: The name that an error message starts with.
+
+    Raises:
+        ValueError: If a layer with state has no partner.
+    """
+    pairs, seen = [(old, new, old.name)], {id(old)}
+    for before, after, path in pairs:  # grows
+        places = {tuple(place): each for place, each in sublayers(after)}
+        unnamed = _by_name(before, after) if is_graph(before) else {}
+        for place, part in sublayers(before):
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            here = f"{path}/{part.name}" if is_graph(before) else f"{path}.{shown_place(place)}"
+            other = twin(part) or unnamed.get(id(part)) or places.get(tuple(place))
+            if other is None:
+                if part.variables:
+                    raise ValueError(
+                        f"{subject}: expected a partner in the copy for every layer with weights. "
+                        f"Received: {here!r} of type {type(part).__name__}, which has none. "
+                        "Nothing was returned: have its class make the same sublayers from its "
+                        "config as it does now."
+                    )
+                continue
+            pairs.append((part, other, here))
+    return pairs
+
+
+def _by_name(old: Any, new: Any) -> dict[int, Any]:
+    """The layers of a graph that a class of the user's made again, by the ids of the first."""
+    names = [layer.name for layer in new.layers]
+    if len(set(names)) < len(names) or {layer.name for layer in old.layers} - set(names):
+        same = len(old.layers) == len(new.layers)
+        pairs = zip(old.layers, new.layers, strict=True) if same else ()
+        return {id(layer): twin for layer, twin in pairs}
+    return {id(layer): new.get_layer(layer.name) for layer in old.layers}
+
+
+def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, Any]:
+    """Gives the copies the state of their layers, and checks it bit by bit.
+
+    Args:
+        pairs: What `pairs_of` returned.
+        replaced: The ids of activations that others take the place of: their slopes may have
+            another shape, and may be a constant or trained from one.
+        subject: The name that an error message starts with.
+
+    Returns:
+        The new variables by the ids of the old ones.
+
+    Raises:
+        ValueError: If a variable has no partner, or one of another shape or value.
+    """
+    same: dict[int, Any] = {}
+    for old, new, path in pairs:
+        before, after = _own(old), _own(new)
+        if id(old) in replaced:
+            for variable, twin in zip(before, after, strict=False):
+                twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
+                same[id(variable)] = twin
+            continue
+        if [tuple(v.shape) for v in before] != [tuple(v.shape) for v in after]:
+            raise ValueError(
+                f"{subject}: expected the same variables in the copy of {path!r}. Received: "
+                f"{[tuple(v.shape) for v in before]} in the model and "
+                f"{[tuple(v.shape) for v in after]} in its copy. Nothing was returned: have its "
+                "class make the same variables from its config as it does now."
+            )
+        for variable, twin in zip(before, after, strict=True):
+            twin.assign(variable)
+            same[id(variable)] = twin
+        _transfer_more(old, new)
+    _check(pairs, same, replaced, subject)
+    return same
+
+
+def _own(layer: Any) -> list[Any]:
+    """The variables of a layer that aren't those of a layer within it."""
+    within = [part for part in layers_within(layer) if part.built or not is_graph(part)]
+    inner = {id(each) for part in within for each in variables_of(part)}
+    return [each for each in variables_of(layer) if id(each) not in inner]
+
+
+def variables_of(layer: Any) -> list[Any]:
+    """The variables of a layer, each once; none of a model that isn't built.
+
+    What tf_keras counts among them for a vocabulary has no shape, and comes over as an asset.
+    """
+    if isinstance(layer, tf.keras.Model) and not layer.built:
+        return []
+    return list({id(each): each for each in layer.variables if hasattr(each, "shape")}.values())
+
+
+def _transfer_more(old: Any, new: Any) -> None:
+    """State that a class saves by itself: adapted statistics, vocabularies."""
+    if is_stock(old) and not hasattr(old, "adapt"):
+        return
+    store: dict[str, Any] = {}
+    if hasattr(old, "save_own_variables") and old.built:
+        old.save_own_variables(store)
+        if store:
+            new.load_own_variables(store)
+    if hasattr(old, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+
+
+def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject: str) -> None:
+    """Raises ValueError unless every variable has a partner of its own, with the same bits."""
+    slopes = {id(each) for old, _, _ in pairs if id(old) in replaced for each in _own(old)}
+    root, copy, name = pairs[0]
+    for variable in variables_of(root):
+        label = f"{getattr(variable, 'path', variable.name)!r} of {name!r}"
+        twin = same.get(id(variable))
+        if twin is None:
+            if id(variable) in slopes:
+                continue
+            raise ValueError(
+                f"{subject}: expected a partner in the copy for every weight. Received: {label}, "
+                "which has none. Nothing was returned: hold the layer that it belongs to in an "
+                "attribute, a list or a dict of the layer that uses it."
+            )
+        if id(variable) not in slopes and not _equal(variable, twin):
+            raise ValueError(
+                f"{subject}: expected the weights of the copy to be those of the model. Received: "
+                f"{label}, which differs. Nothing was returned."
+            )
+    mine = {id(twin) for twin in same.values()}
+    kinds = LeakyReLU, tf.keras.layers.PReLU
+    for part in layers_within(copy):
+        mine |= {id(each) for each in part.variables} if isinstance(part, kinds) else set()
+    for variable in variables_of(copy):
+        if id(variable) not in mine:
+            raise ValueError(
+                f"{subject}: expected no weights in the copy beside those of the model. Received: "
+                f"{getattr(variable, 'path', variable.name)!r}. Nothing was returned: a layer that "
+                "two others share can be shared in the copy only if they are layers of one graph."
+            )
+
+
+def _equal(variable: Any, twin: Any) -> bool:
+    before, after = np.asarray(variable), np.asarray(twin)
+    return before.dtype == after.dtype and before.tobytes() == after.tobytes()

@@ -1,0 +1,173 @@
+"""What a layer holds, found by its attributes: sublayers, activations, and the places they have.
+
+A place is a list of steps from a layer to what it holds: the name of an attribute, then an index
+for each list and a key for each dict on the way. `["blocks", 0, "act"]` is `layer.blocks[0].act`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+Place = list[Any]  # of str and int
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a Sequential or functional model, whose layers form a known graph."""
+    if isinstance(layer, tf.keras.Sequential):
+        return True
+    return isinstance(layer, _functional())
+
+
+def is_stock(layer: Any) -> bool:
+    """Whether a layer is of a class of Keras's own."""
+    return type(layer).__module__.partition(".")[0] in ("keras", "tf_keras")
+
+
+def attributes(layer: Any) -> dict[str, Any]:
+    """The attributes that the author of a layer's class gave it, without those of every layer."""
+    skipped = _attributes_of_all()
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if name not in skipped and not name.startswith("_self_")
+    }
+
+
+def held(layer: Any) -> Iterator[tuple[Place, Any]]:
+    """All that the attributes of a layer hold, also in lists, tuples and dicts, with its place."""
+    for name, value in attributes(layer).items():
+        yield from _leaves([name], value, set())
+
+
+def sublayers(layer: Any) -> list[tuple[Place, Any]]:
+    """The layers that a layer holds itself, each once, in the order of their attributes.
+
+    Those of a graph are its `layers`, with their indices as places.
+    """
+    if is_graph(layer):
+        found: Any = (([i], each) for i, each in enumerate(layer.layers))
+    else:
+        found = held(layer)
+    once: dict[int, tuple[Place, Any]] = {}
+    for place, value in found:
+        if is_layer(value) and value is not layer:
+            once.setdefault(id(value), (place, value))
+    return list(once.values())
+
+
+def layers_within(layer: Any) -> list[Any]:
+    """The layers that a layer holds, and those that they hold, each once, the outer ones first."""
+    found: dict[int, Any] = {}
+    waiting = [layer]
+    for each in waiting:  # grows
+        for _, part in sublayers(each):
+            if id(part) not in found and part is not layer:
+                found[id(part)] = part
+                waiting.append(part)
+    return list(found.values())
+
+
+def is_layer(value: Any) -> bool:
+    """Whether a value is a layer. Metrics are layers under tf_keras, too, and don't count."""
+    kinds = tf.keras.layers.Layer, tf.keras.metrics.Metric
+    return isinstance(value, kinds[0]) and not isinstance(value, kinds[1])
+
+
+def at(layer: Any, place: Place) -> Any:
+    """What is at a place.
+
+    Raises:
+        LookupError: If nothing is there (yet).
+    """
+    try:
+        return functools.reduce(_step, place, layer)
+    except (AttributeError, TypeError) as error:
+        raise LookupError(shown_place(place)) from error
+
+
+def put(layer: Any, place: Place, value: Any) -> None:
+    """Puts a value where another one is, which Keras then no longer tracks.
+
+    Raises:
+        LookupError: If nothing is there.
+        ValueError: If the layer there is built, so that Keras takes no other sublayers in it.
+    """
+    *way, last = place
+    holder: Any = at(layer, way)
+    before = at(holder, [last])
+    if isinstance(holder, tuple):
+        new = [value if i == last else each for i, each in enumerate(holder)]
+        put(layer, way, type(holder)(*new) if hasattr(holder, "_fields") else tuple(new))
+    elif isinstance(holder, list):
+        # In a list, this is how Keras lets go of what it tracks.
+        holder.pop(last)
+        holder.insert(last, value)
+        return
+    elif isinstance(holder, Mapping):
+        holder[last] = value  # type: ignore[index]
+    else:
+        setattr(holder, last, value)
+    if is_layer(before):
+        owner = next(
+            part
+            for i in range(len(way), -1, -1)
+            if isinstance(part := at(layer, way[:i]), tf.keras.layers.Layer)
+        )
+        if all(each is not before for _, each in held(owner)):
+            owner.replaced = [before]
+            if before in owner.replaced:
+                owner.replaced.remove(before)
+            del owner.replaced
+
+
+def shown_place(place: Place) -> str:
+    """A place as one writes it in Python: `blocks[0].act`."""
+    text = ""
+    for i, step in enumerate(place):
+        attribute = isinstance(step, str) and step.isidentifier()
+        text += f".{step}" if attribute and i else step if attribute else f"[{step!r}]"
+    return text
+
+
+def _leaves(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
+    if isinstance(value, Mapping | list | tuple):
+        if id(value) in seen:
+            return
+        pairs: Any = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in list(pairs):
+            if isinstance(key, str | int):
+                yield from _leaves([*place, key], each, seen | {id(value)})
+    else:
+        yield place, value
+
+
+def _step(holder: Any, step: Any) -> Any:
+    if isinstance(holder, Mapping | list | tuple):
+        return holder[step]
+    return getattr(holder, step)
+
+
+@functools.cache
+def _functional() -> type:
+    """The class of functional models, which no name of Keras's public side stands for."""
+    x = tf.keras.Input((1,), name="x")  # a name, so that the numbers of the user's are left alone
+    return type(tf.keras.Model(x, x, name="identity"))
+
+
+@functools.cache
+def _attributes_of_all() -> set[str]:
+    """The names of the attributes that Keras gives every layer and every model."""
+
+    class Bare(tf.keras.Model):
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    bare = Bare(name="bare")
+    bare.compile("sgd", "mse")
+    bare(tf.zeros((1, 1)))
+    of_training = {"history", "optimizer", "stop_training", "loss"}
+    return {*vars(tf.keras.layers.Layer()), *vars(bare), *of_training}
