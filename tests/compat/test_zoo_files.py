@@ -1,0 +1,121 @@
+"""Converted models of the zoo in files, exports and with a slope per channel."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import zoo
+from zoo import looks, reload
+from zoo.table import SLOPE
+
+from tf_leaky import convert, freeze, to_keras
+
+POSSIBLE = [name for name, entry in zoo.MODELS.items() if not entry.refused]
+EXPORTED = [name for name in POSSIBLE if zoo.MODELS[name].exported]
+TESTS = Path(__file__).parents[1]
+
+# Each file of a model, and the stock one that has to reload if it is to.
+FILES = {
+    "converted.keras": "stock.keras",
+    "trained.keras": "stock.keras",
+    "frozen.keras": "stock.keras",
+    "back.keras": "stock.keras",
+    "converted.h5": "stock.h5",
+}
+
+
+def changed(name):
+    """The model and what becomes of it; the changes that fail are missing, and tested elsewhere."""
+    model, x = looks.quietly(zoo.built, name)
+    oracle, _ = looks.quietly(zoo.built, name, oracle=True)
+    looks.outputs(oracle, x)
+    oracle.set_weights(model.get_weights())
+    changes = {
+        "converted": lambda: convert(model, alpha=SLOPE),
+        "trained": lambda: convert(model, alpha=SLOPE, trainable_alpha=True),
+        "frozen": lambda: freeze(convert(model, alpha=SLOPE, trainable_alpha=True)),
+        "back": lambda: to_keras(convert(model, alpha=SLOPE)),
+    }
+    made, failed = {"stock": model}, {}
+    for kind, change in changes.items():
+        try:
+            made[kind] = looks.quietly(change)
+        except Exception as error:
+            failed[kind] = f"{type(error).__name__}: {error}"
+    return made, failed, oracle, x
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The whole zoo in files, each read by a process of its own; the stock ones by another."""
+    root = tmp_path_factory.mktemp("zoo")
+    for index, name in enumerate(POSSIBLE):
+        tf.keras.backend.clear_session()
+        made, failed, oracle, x = changed(name)
+        files = {f"{kind}.keras": each for kind, each in made.items()}
+        files |= {f"{kind}.h5": made[kind] for kind in ("stock", "converted") if kind in made}
+        case = root / str(index)
+        expected = {"alpha": looks.outputs(oracle, x), "plain": looks.outputs(made["stock"], x)}
+        reload.saved(case, files, x)
+        for kind, why in failed.items():
+            for name in FILES:
+                if name.startswith(kind):
+                    (case / f"{name}.answer").write_bytes(pickle.dumps(why))
+        (case / "expected.pickle").write_bytes(pickle.dumps((expected, looks.half(oracle))))
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    for without in ("with", "without"):
+        command = [sys.executable, "-m", "zoo.reload", str(root), without]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path})
+    return root
+
+
+def computes(case, name, what):
+    """Why a file doesn't compute what it should; nothing where it does."""
+    path = case / f"{name}.answer"
+    answer = pickle.loads(path.read_bytes()) if path.exists() else "it was not saved"
+    if isinstance(answer, str):
+        return answer
+    expected, half = pickle.loads((case / "expected.pickle").read_bytes())
+    tolerance = 3e-3 if half else 1e-5
+    for index, one in enumerate(expected[what]):
+        scale = np.abs(one).max()
+        if not np.allclose(answer[index], one, rtol=tolerance, atol=tolerance * scale):
+            return f"it computes {answer[index]} in place of {one}"
+    return ""
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+@pytest.mark.parametrize("file", FILES)
+def test_files_reload_in_a_fresh_process(folder, name, file):
+    case = folder / str(POSSIBLE.index(name))
+    why = computes(case, FILES[file], "plain")
+    if why:
+        pytest.skip(f"the model as it was given doesn't reload: {why[:80]}")
+    assert not computes(case, file, "alpha")
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_a_slope_per_channel_or_an_error_in_our_words(name):
+    made, _, oracle, x = changed(name)
+    try:
+        model = looks.quietly(convert, made["stock"], alpha=SLOPE, trainable_alpha=True, axis=-1)
+    except (ValueError, TypeError) as error:
+        if not str(error).startswith(("convert:", "LeakyReLU:")):
+            raise
+        return
+    looks.assert_same(model, x, oracle)
+    for target in ("serving", "litert"):
+        looks.assert_same(looks.quietly(freeze, model, target=target), x, oracle)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exports_compute_the_same(name, tmp_path):
+    made, _, oracle, x = changed(name)
+    looks.quietly(made["converted"].export, tmp_path / "export")
+    served = tf.saved_model.load(tmp_path / "export")
+    np.testing.assert_allclose(served.serve(x), looks.outputs(oracle, x)[0], rtol=1e-5, atol=1e-6)

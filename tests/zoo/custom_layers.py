@@ -1,0 +1,325 @@
+"""Layers that users write, with activations inside; none of them names its parts but one."""
+
+import tensorflow as tf
+
+from zoo.table import add, leaky, normal, prelu, relu
+
+layers = tf.keras.layers
+register = tf.keras.utils.register_keras_serializable(package="zoo")
+
+
+def around(layer, size=6):
+    """A net with the layer in its midst, and inputs for it."""
+    x = tf.keras.Input((size,))
+    y = layer(layers.Dense(size)(x))
+    return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, size)
+
+
+class Private(layers.Layer):
+    def __init__(self, units=5, **kwargs):
+        super().__init__(**kwargs)
+        self._d = layers.Dense(units)
+        self._act = relu.layer()
+
+    def call(self, x):
+        return self._act(self._d(x))
+
+
+@register
+class Named(layers.Layer):
+    def __init__(self, units=5, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = layers.Dense(units, name="first")
+        self.act = relu.layer(name="act")
+        self.second = layers.Dense(units, name="second", activation=relu.string)
+
+    def call(self, x):
+        return self.second(self.act(self.first(x)))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+class BuiltLate(layers.Layer):
+    def build(self, shape):
+        self.d = layers.Dense(shape[-1])
+        self.d.build(shape)
+        self.activation_layer = relu.layer()
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+        super().build(shape)
+
+    def call(self, x):
+        return self.scale * self.activation_layer(self.d(x))
+
+
+class BuiltByCall(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(5)
+        self.second = None
+
+    def call(self, x):
+        if self.second is None:
+            self.second = layers.Dense(4)
+            self.after = relu.layer()
+        return self.after(self.second(self.first(x)))
+
+
+class Listed(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = []
+        for units in (5, 4):
+            self.steps.append(layers.Dense(units))
+            self.steps.append(relu.layer())
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+class Kept(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = {"d": layers.Dense(5), "act": relu.layer(), "more": [layers.Dense(4)]}
+        self.pair = (relu.layer(), relu.layer())
+
+    def call(self, x):
+        x = self.pair[0](self.parts["act"](self.parts["d"](x)) - 0.1)
+        return self.pair[1](self.parts["more"][0](x))
+
+
+class Outer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = [Private(), Named(4)]
+        self.last = relu.layer()
+
+    def call(self, x):
+        for each in self.inner:
+            x = each(x)
+        return self.last(x - 0.2)
+
+
+class Holder(layers.Layer):
+    """Holds a whole model, as feature extractors do."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.net = tf.keras.Sequential([layers.Dense(5), relu.layer(), layers.Dense(4)])
+
+    def call(self, x):
+        return self.net(x)
+
+
+@register
+class Takes(layers.Layer):
+    """Takes `activation` as Keras's own layers do, under a name of its own."""
+
+    def __init__(self, units, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.d = layers.Dense(units)
+        self.activation = tf.keras.activations.get(activation)
+
+    def build(self, shape):
+        self.d.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        return self.activation(self.d(x))
+
+    def get_config(self):
+        activation = tf.keras.activations.serialize(self.activation)
+        return super().get_config() | {"units": self.units, "activation": activation}
+
+
+class TakesTwo(layers.Layer):
+    """The same, kept private and handed to another layer."""
+
+    def __init__(self, activation="relu", **kwargs):
+        super().__init__(**kwargs)
+        self._fn = tf.keras.activations.get(relu.string)
+        self.given = activation
+        self.d = layers.Dense(5, activation=self._fn)
+
+    def call(self, x):
+        return self._fn(self.d(x) - 0.1)
+
+    def get_config(self):
+        return super().get_config() | {"activation": self.given}
+
+
+class Functions(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.d = layers.Dense(5)
+        self.by_name = {"inner": relu.nn}
+        self.in_a_list = [relu.function]
+
+    def call(self, x):
+        x = self.by_name["inner"](self.d(x))
+        return self.in_a_list[0](x - 0.1)
+
+
+class OwnWeights(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.a = layers.Dense(6)
+        self.b = layers.Dense(6)
+        self.norm = layers.BatchNormalization()
+        self.act = relu.layer()
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(6, 6), initializer="glorot_uniform", name="w")
+        for each in (self.a, self.b, self.norm):
+            each.build(shape)
+        super().build(shape)
+
+    def call(self, x, training=False):
+        y = self.norm(self.a(x), training=training) + tf.matmul(self.b(x), self.w)
+        return self.act(y)
+
+
+class Leaky(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.d = layers.Dense(6)
+        self.act = leaky(0.3)
+        self.learned = prelu()
+
+    def call(self, x):
+        return self.learned(self.act(self.d(x)) - 0.1)
+
+
+class CallsRelu(layers.Layer):
+    """Nothing outside can reach the function that `call` names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.d = layers.Dense(5)
+        self.act = relu.layer()
+
+    def call(self, x):
+        return self.act(tf.nn.relu(self.d(x)) - 0.1)
+
+
+class Given(layers.Layer):
+    """Takes layers, and writes them into its config."""
+
+    def __init__(self, inner, act, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+        self.act = act
+
+    def call(self, x):
+        return self.act(self.inner(x))
+
+    def get_config(self):
+        serialize = tf.keras.utils.serialize_keras_object
+        inner, act = serialize(self.inner), serialize(self.act)
+        return super().get_config() | {"inner": inner, "act": act}
+
+    @classmethod
+    def from_config(cls, config):
+        read = tf.keras.utils.deserialize_keras_object
+        return cls(**config | {"inner": read(config["inner"]), "act": read(config["act"])})
+
+
+class Wrapped(layers.Wrapper):
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.after = relu.layer()
+
+    def build(self, shape=None):
+        if not self.layer.built:
+            self.layer.build(shape)
+        super().build()
+
+    def call(self, x):
+        return self.after(self.layer(x))
+
+
+class NoConfig(layers.Layer):
+    """Nothing can make a second one of it."""
+
+    def __init__(self, fn, units, **kwargs):
+        super().__init__(**kwargs)
+        self.fn = fn
+        self.d = layers.Dense(units)
+        self.act = relu.layer()
+
+    def call(self, x):
+        return self.act(self.fn(self.d(x)))
+
+    def get_config(self):
+        raise NotImplementedError("NoConfig has no config")
+
+
+add("private attributes", lambda: around(Private()), relus=1)
+add("given names, registered", lambda: around(Named()), relus=2)
+add("built in build", lambda: around(BuiltLate()), relus=1)
+add("built by the first call", lambda: around(BuiltByCall()), relus=1)
+add("a list of layers", lambda: around(Listed()), relus=2)
+add("a dict and a tuple of layers", lambda: around(Kept()), relus=3)
+add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
+add("a model in a layer", lambda: around(Holder()), relus=1)
+add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)
+add("takes activation, privately", lambda: around(TakesTwo()), relus=2)
+add("takes activation, a layer", lambda: around(Takes(5, relu.layer())), relus=1)
+add("functions in a dict and a list", lambda: around(Functions()), relus=2)
+add("weights of its own", lambda: around(OwnWeights()), relus=1)
+add("LeakyReLU and PReLU inside", lambda: around(Leaky()), slopes=1)
+add(
+    "relu named in call", lambda: around(CallsRelu(name="calls")), relus=1, stays=1, left=("calls",)
+)
+add("layers as arguments", lambda: around(Given(layers.Dense(4), relu.layer())), relus=1)
+add("a wrapper", lambda: around(Wrapped(layers.Dense(4, activation=relu.string))), relus=2)
+add("no config", lambda: around(NoConfig(tf.abs, 4, name="odd")), refused=("odd", "get_config"))
+
+
+def used_twice():
+    layer = Square()
+    x = tf.keras.Input((6,))
+    return tf.keras.Model(x, layers.Dense(2)(layer(layer(x)))), normal(5, 6)
+
+
+def several_of_a_class():
+    x = tf.keras.Input((6,))
+    y = layers.Add()([Private()(x), Private()(x)])
+    return tf.keras.Model(x, Named(3)(Private()(y))), normal(5, 6)
+
+
+def in_a_sequential():
+    steps = [layers.Dense(6), Private(), layers.Dropout(0.5, seed=3), OwnLast(), layers.Dense(2)]
+    return tf.keras.Sequential(steps), normal(5, 6)
+
+
+class Square(layers.Layer):
+    """Its config has nothing of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = Private(6)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class OwnLast(Private):
+    """A class of a class, with one activation more."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.last = relu.layer()
+        self.flag, self.nothing, self.text = True, None, "relu"
+
+    def call(self, x):
+        return self.last(super().call(x) - 0.1)
+
+
+add("one layer used twice", used_twice, relus=2)
+add("several layers of a class", several_of_a_class, relus=5)
+add("custom layers in a Sequential", in_a_sequential, relus=3)

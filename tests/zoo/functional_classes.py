@@ -1,0 +1,127 @@
+"""Functional models whose class is the user's own."""
+
+import tensorflow as tf
+
+from zoo.table import add, normal, relu
+
+layers = tf.keras.layers
+register = tf.keras.utils.register_keras_serializable(package="zoo")
+
+
+@register
+class Backbone(tf.keras.Model):
+    """Builds its graph in `__init__`, as KerasHub's backbones do."""
+
+    def __init__(self, units=5, depth=2, **kwargs):
+        x = tf.keras.Input((6,), name="features")
+        y = x
+        for i in range(depth):
+            y = layers.Dense(units, name=f"dense_{i}")(y)
+            y = relu.layer(name=f"act_{i}")(y)
+        super().__init__(inputs=x, outputs=y, **kwargs)
+        self.units = units
+        self.depth = depth
+
+    def get_config(self):
+        return {"units": self.units, "depth": self.depth, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@register
+class Task(tf.keras.Model):
+    """Holds a backbone as a layer, and keeps it as an attribute."""
+
+    def __init__(self, backbone, classes=3, **kwargs):
+        inputs = backbone.input
+        y = backbone(inputs)
+        y = layers.Dense(classes, activation=relu.string, name="head")(y)
+        super().__init__(inputs=inputs, outputs=y, **kwargs)
+        self.backbone = backbone
+        self.classes = classes
+
+    def predicted_classes(self, x):
+        return tf.argmax(self(x), -1)
+
+    def get_config(self):
+        backbone = tf.keras.utils.serialize_keras_object(self.backbone)
+        return {"backbone": backbone, "classes": self.classes, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        backbone = tf.keras.utils.deserialize_keras_object(config["backbone"])
+        return cls(**config | {"backbone": backbone})
+
+
+class Steps(tf.keras.Model):
+    """Has only a training step of its own."""
+
+    def train_step(self, data):
+        x, y, _ = tf.keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(y - self(x, training=True)))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+class Methods(tf.keras.Model):
+    def embed(self, x):
+        return self(x) / 2
+
+
+class Handmade(tf.keras.Model):
+    """Builds its graph in `__init__` and has no config of its own."""
+
+    def __init__(self):
+        x = tf.keras.Input((6,))
+        y = layers.Dense(5, activation=relu.string)(x)
+        super().__init__(x, layers.Dense(2)(relu.layer()(y)))
+
+
+class Stack(tf.keras.Sequential):
+    def halved(self, x):
+        return self(x) / 2
+
+
+def graph():
+    x = tf.keras.Input((6,))
+    y = layers.Dense(5, activation=relu.string)(x)
+    y = relu.layer()(layers.Dense(5)(y))
+    return x, layers.Dense(2)(y)
+
+
+def steps():
+    model = Steps(*graph())
+    model.compile("adam", run_eagerly=True)
+    x = normal(5, 6)
+    model.train_on_batch(x, x[:, :2])
+    return model, x
+
+
+def of_a_part():
+    """A feature extractor: the outputs of a layer within, under another class."""
+    whole = tf.keras.Model(*graph())
+    return Methods(whole.input, [whole.layers[2].output, whole.output]), normal(5, 6)
+
+
+def within():
+    x = tf.keras.Input((6,))
+    y = Backbone(4)(layers.Dense(6)(x))
+    return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, 6)
+
+
+def stack():
+    return Stack([layers.Dense(5), relu.layer(), layers.Dense(2, activation=relu.string)])
+
+
+add("a backbone", lambda: (Backbone(), normal(5, 6)), relus=2)
+add("a task with a backbone", lambda: (Task(Backbone(4)), normal(5, 6)), relus=3, exported=True)
+add("a model with a train_step", steps, relus=2, compiled=True)
+add("a model with methods", lambda: (Methods(*graph()), normal(5, 6)), relus=2)
+add("a class that makes its graph", lambda: (Handmade(), normal(5, 6)), relus=2)
+add("a feature extractor", of_a_part, relus=2)
+add("a backbone in a model", within, relus=2)
+add("a subclass of Sequential", lambda: (stack(), normal(5, 6)), relus=2)

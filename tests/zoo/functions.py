@@ -1,0 +1,159 @@
+"""Activations as functions in the graph, and every spelling of `activation=`."""
+
+import functools
+
+import tensorflow as tf
+
+from zoo.table import LEGACY, add, leaky, normal, prelu, relu
+
+layers = tf.keras.layers
+activations = tf.keras.activations
+ops = None if LEGACY else tf.keras.ops
+
+
+def graph(*functions, units=6):
+    """A net whose layers' outputs pass through functions of tensors."""
+    x = tf.keras.Input((units,))
+    y = x
+    for function in functions:
+        y = function(layers.Dense(units)(y))
+    return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, units)
+
+
+def dense(*given, **kwargs):
+    """A net with an `activation=` in each of its layers."""
+    steps = [layers.Dense(6, activation=each, **kwargs) for each in given]
+    return tf.keras.Sequential([tf.keras.Input((6,)), *steps, layers.Dense(2)]), normal(5, 6)
+
+
+def dense_named(activation):
+    hidden = layers.Dense(6, activation=activation, name="hidden")
+    steps = [tf.keras.Input((6,)), hidden, layers.Dense(4, activation=relu.string)]
+    return tf.keras.Sequential(steps), normal(5, 6)
+
+
+def steps(*made):
+    """A net of layers, a Dense before each."""
+    within = [step for each in made for step in (layers.Dense(6), each)]
+    return tf.keras.Sequential([tf.keras.Input((6,)), *within]), normal(5, 6)
+
+
+def operators():
+    x = tf.keras.Input((6,))
+    y = layers.Dense(6)(x)
+    y = relu(y) * 2.0 + x
+    return tf.keras.Model(x, relu(-y)[:, :3]), normal(5, 6)
+
+
+def by_ops(y):
+    return relu(y, ops.relu)
+
+
+def by_ops_nn(y):
+    return relu(y, ops.nn.relu)
+
+
+def by_tf(y):
+    return relu(y, tf.nn.relu)
+
+
+def by_tf_named(y):
+    return relu(y, lambda y: tf.nn.relu(features=y, name="named"))
+
+
+add("activations.relu in the graph", lambda: graph(relu, relu), relus=2)
+add("operators in the graph", operators, relus=2)
+add("ops.relu in the graph", lambda: graph(by_ops, by_ops_nn), relus=2, only="Keras 3")
+add("tf.nn.relu in the graph", lambda: graph(by_tf, by_tf_named), relus=2, only="tf_keras")
+add(
+    "leaky functions in the graph",
+    lambda: graph(
+        lambda y: activations.relu(y, **{"alpha" if LEGACY else "negative_slope": 0.3}),
+        lambda y: tf.nn.leaky_relu(y, 0.1) if LEGACY else ops.leaky_relu(y, 0.1),
+        lambda y: tf.nn.leaky_relu(y) if LEGACY else activations.leaky_relu(y),
+        lambda y: tf.nn.leaky_relu(y, alpha=0.3) if LEGACY else ops.leaky_relu(y),
+    ),
+)
+add(
+    "clipped ReLUs in the graph",
+    lambda: graph(
+        relu,
+        lambda y: activations.relu(y, max_value=1.0),
+        lambda y: activations.relu(y, threshold=0.1),
+        tf.nn.relu6 if LEGACY else ops.relu6,
+    ),
+    relus=1,
+    stays=1,
+)
+add(
+    "a Lambda of relu", lambda: steps(layers.Lambda(relu.nn), layers.Lambda(relu.function)), relus=2
+)
+add(
+    "a Lambda with relu within",
+    lambda: steps(layers.Lambda(lambda y: tf.nn.relu(y) * 2, name="twice"), relu.layer()),
+    relus=1,
+    stays=1,
+    left=("twice",),
+)
+
+
+def user_function(x):
+    return tf.sin(x) * x
+
+
+def sized(x, size):
+    return tf.nn.leaky_relu(x, size)
+
+
+add("relu in words and functions", lambda: dense(*[relu.string, relu.function, relu.nn]), relus=3)
+add(
+    "ops.relu as activation", lambda: dense(relu.spelled(ops and ops.relu)), relus=1, only="Keras 3"
+)
+add("tf.nn.leaky_relu as activation", lambda: dense(tf.nn.leaky_relu, "linear", None))
+add("words of other activations", lambda: dense("gelu", "swish", "elu", "relu6", "softmax"))
+add("words of Keras 3", lambda: dense("leaky_relu", "hard_swish", "hard_silu"), only="Keras 3")
+add("a serialised function", lambda: dense(activations.serialize(activations.selu)))
+add(
+    "a serialised ReLU",
+    lambda: dense(
+        relu.spelled(tf.keras.utils.serialize_keras_object(layers.ReLU())),
+        tf.keras.utils.serialize_keras_object(leaky(0.3)),
+    ),
+    relus=1,
+)
+add("a function that is not registered", lambda: dense(user_function, relu.string), relus=1)
+add("a lambda", lambda: dense(lambda x: tf.tanh(x) * 2, relu.string, lambda x: x + 1), relus=1)
+add("a partial", lambda: dense(functools.partial(sized, size=0.3), relu.string), relus=1)
+add(
+    "a lambda with relu within",
+    lambda: dense_named(lambda x: tf.nn.relu(x) + 1),
+    relus=1,
+    stays=1,
+    left=("hidden",),
+)
+add("layers as activation", lambda: dense(relu.layer(), leaky(0.3), prelu()), relus=1, slopes=1)
+add(
+    "Activation layers",
+    lambda: steps(
+        layers.Activation(relu.string),
+        layers.Activation(relu.function),
+        layers.Activation(relu.nn),
+        layers.Activation(relu.layer()),
+        layers.Activation(user_function),
+        layers.Activation(tf.nn.leaky_relu),
+    ),
+    relus=4,
+)
+add(
+    "ReLU layers with arguments",
+    lambda: steps(
+        relu.layer(),
+        layers.ReLU(max_value=6.0),
+        layers.ReLU(threshold=0.1),
+        layers.ReLU(max_value=1.0, negative_slope=0.1),
+        layers.ReLU(negative_slope=0.3),
+        layers.ReLU(6.0),
+    ),
+    relus=1,
+)
+add("PReLUs", lambda: steps(prelu(), prelu(), leaky(0.2), relu.layer()), relus=1, slopes=2)
