@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import reprlib
 from numbers import Integral, Rational
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+_log = logging.getLogger("tf_leaky")
 _LONGEST = 300  # characters that a message shows of one value
 
 
@@ -40,6 +42,17 @@ def said(error: Exception) -> str:
     """What an error says, cut in its middle where that is more than 1000 characters."""
     text = str(error)
     return text if len(text) <= 1000 else f"{text[:500]} ... {text[-500:]}"
+
+
+def note(error: Exception, text: str) -> None:
+    """Adds a sentence to the error of a user's model, which stays what it is.
+
+    Before Python 3.11, which can't, it goes to the logger `tf_leaky`.
+    """
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    else:
+        _log.error(text)
 
 
 def _bits(number: int) -> str:

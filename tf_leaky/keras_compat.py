@@ -27,6 +27,7 @@ def refuse_other_backends() -> None:
 
 
 refuse_other_backends()
+InputLayer = tf.keras.layers.InputLayer
 LEGACY = tf.keras.Model.__module__.partition(".")[0] == "tf_keras"
 
 
@@ -99,10 +100,10 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
     """
     if isinstance(model, tf.keras.Sequential) and not LEGACY:
         # `clone_model` compiles by itself, and fails on functions that aren't registered.
-        config = model.get_config()["layers"]
         new = tf.keras.Sequential(name=model.name)
-        if config and config[0]["class_name"] == "InputLayer":
-            new.add(tf.keras.layers.InputLayer.from_config(config[0]["config"]))
+        if model.built:
+            x = model.inputs[0]
+            new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name))
         for layer in model.layers:
             new.add(of(layer))
         return new
@@ -113,15 +114,15 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
         plain = tf.keras.Model(model.input, model.output, name=model.name) if own else model
         return tf.keras.models.clone_model(plain, clone_function=of)
     plain = tf.keras.Model(model.input, model.output, name=model.name)
+    # Of these, `clone_model` doesn't keep the names.
+    inputs = {id(each.output): each for each in model.layers if isinstance(each, InputLayer)}
+
+    def alike(x: Any) -> Any:
+        return InputLayer.from_config(inputs[id(x)].get_config()).output
+
     return tf.keras.models.clone_model(
-        plain, input_tensors=tf.nest.map_structure(_input_alike, model.input), clone_function=of
+        plain, input_tensors=tf.nest.map_structure(alike, model.input), clone_function=of
     )
-
-
-def _input_alike(tensor: Any) -> Any:
-    """A new Input of the name that another one has, which `clone_model` of Keras 3 doesn't keep."""
-    layer = tensor._keras_history.operation
-    return type(layer).from_config(layer.get_config()).output
 
 
 def arguments_of(layer: Any) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def arguments_of(layer: Any) -> dict[str, Any]:
 
 def compile_settings(model: Any) -> dict[str, Any] | None:
     """What a model was compiled with, as it was given; None if it isn't compiled."""
-    if not (model._is_compiled if LEGACY else model.compiled):
+    if not (model.compiled_loss if LEGACY else model.compiled):
         return None
     # What Keras has on its public side is a serialised form, which functions don't survive.
     return dict(model._compile_config.config)

@@ -77,6 +77,23 @@ def is_layer(value: Any) -> bool:
     return isinstance(value, kinds[0]) and not isinstance(value, kinds[1])
 
 
+def is_activation_function(place: Place, value: Any) -> bool:
+    """Whether a value at a place is a function that is an activation: by its name, or a known one.
+
+    The name is one that ends in `activation`, as that of Keras's own layers.
+    """
+    if is_layer(value) or not callable(value):
+        return False
+    functions = tf.keras.activations
+    known = tf.nn.relu, tf.nn.leaky_relu, functions.relu, getattr(functions, "leaky_relu", None)
+    return last_name(place).endswith("activation") or any(value is each for each in known)
+
+
+def last_name(place: Place) -> str:
+    """The name of the attribute at a place, or of the list or dict in it."""
+    return next(str(step) for step in reversed(place) if isinstance(step, str))
+
+
 def at(layer: Any, place: Place) -> Any:
     """What is at a place.
 

@@ -401,7 +401,7 @@ def test_slopes_that_no_stock_layer_has_are_named():
     """A negative slope takes a PReLU, which has to know the rank of its input."""
     inner = layers.Dense(3, activation=LeakyReLU(-0.5, name="down"), name="host")
     model = tf.keras.Sequential([tf.keras.Input((5, 4)), layers.TimeDistributed(inner)])
-    if KERAS_3:
+    if not LEGACY:
         with pytest.raises(ValueError, match=r"Received: 'down' in 'host', .*unknown rank"):
             to_keras(model)
     else:  # which builds activations, and so learns the rank

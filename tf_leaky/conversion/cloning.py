@@ -34,10 +34,13 @@ from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     Place,
     at,
+    attributes,
     held,
+    is_activation_function,
     is_graph,
     is_layer,
     is_stock,
+    last_name,
     layers_within,
     put,
 )
@@ -86,7 +89,7 @@ def _build(model: Any, new: Any) -> None:
     if not new.built and is_graph(new):
         new.build(model.inputs[0].shape)
     if not new.built or any(not part.built for part in layers_within(new)):
-        # Keras 3 builds activations in other layers when these are called, on tensors only.
+        # Keras 3 builds activations of other layers when these are called, on tensors only.
         trace(new, recorded_inputs(model))
 
 
@@ -135,12 +138,12 @@ class _Copy:
         """The activations and graphs within a layer: place, the layer it is in, and itself."""
         for place, value in held(layer):
             if is_layer(value):
-                host = layer if _last_name(place).endswith("activation") else value
+                host = layer if last_name(place).endswith("activation") else value
                 if is_graph(value) or self._replacement(value, host) is not None:
                     yield place, host, value
                 elif value is not layer:
                     yield from (([*place, *w], h, v) for w, h, v in self._activations(value))
-            elif callable(value) and _is_activation(place, value):
+            elif is_activation_function(place, value):
                 yield place, layer, value
 
     def _new(self, layer: Any) -> Any:
@@ -211,7 +214,7 @@ class _Copy:
 
     def _config_of(self, layer: Any) -> dict[str, Any]:
         try:
-            return config_of(layer)
+            return _config_without_functions(layer)
         except NotImplementedError as error:
             raise ValueError(
                 f"{self._subject}: expected layers that can be made again from their config. "
@@ -294,24 +297,12 @@ def _called_as_before(layer: Any) -> Any:
     return layer
 
 
-def _is_activation(place: Place, value: Any) -> bool:
-    """Whether a function that a layer holds is an activation: by its name, or as a known one."""
-    nn, activations = tf.nn, tf.keras.activations
-    known = (nn.relu, nn.leaky_relu, activations.relu, getattr(activations, "leaky_relu", None))
-    named = _last_name(place).endswith("activation") and hasattr(value, "__name__")
-    return named or any(value is each for each in known)
-
-
 def _named_as(layer: Any, new: Any) -> Any:
     """`new` with the name of a layer whose constructor takes none; tf_keras has it keep its own."""
     if new.name != layer.name:
         with contextlib.suppress(AttributeError):
             new.name = layer.name
     return new
-
-
-def _last_name(place: Place) -> str:
-    return next(step for step in reversed(place) if isinstance(step, str))
 
 
 def _of_own_class(model: Any, new: Any, subject: str) -> Any:
@@ -334,6 +325,20 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
         stacklevel=2,
     )
     return new
+
+
+def _config_without_functions(layer: Any) -> dict[str, Any]:
+    """The config of a layer, without functions that can't be written, such as partial ones."""
+    odd = {
+        name: tf.keras.activations.linear
+        for name, value in attributes(layer).items()
+        if name.endswith("activation") and callable(value) and not hasattr(value, "__name__")
+    }
+    if is_layer(layer) and any(not is_layer(getattr(layer, name)) for name in odd):
+        shadow = object.__new__(type(layer))  # the layer itself is not to be touched
+        vars(shadow).update(vars(layer), **odd)
+        layer = shadow
+    return config_of(layer)
 
 
 def _found(layer: Any, place: Place) -> Any:

@@ -103,7 +103,7 @@ def convert(
 
     def rule(found: Any, host: Any) -> Any:
         if type(found) is _layers.PReLU:
-            return _from_prelu(found, trained=trainable_alpha is not False)
+            return _from_prelu(found, host, trained=trainable_alpha is not False)
         slope: Any = stock_slope(found)
         if slope is None:
             return None
@@ -158,25 +158,39 @@ def _ours(found: Any, host: Any, slope: float, *, trained: bool, axis: Any) -> L
     return LeakyReLU(slope, trainable_alpha=True, axis=axis, **free, **identity)
 
 
-def _from_prelu(prelu: Any, *, trained: bool) -> LeakyReLU:
-    slopes = np.asarray(tf.convert_to_tensor(prelu.alpha))
+def _from_prelu(prelu: Any, host: Any, *, trained: bool) -> LeakyReLU:
+    slopes = _slopes_of_prelu(prelu, host)
     # As Keras does: PReLU shares the axis before the one that a negative number names.
     shared = {(axis - 1) % slopes.ndim for axis in prelu.shared_axes or ()}
     axes = tuple(i + 1 for i in range(slopes.ndim) if i not in shared)
     axis = None if not axes else -1 if axes == (slopes.ndim,) else axes
-    mean = float(slopes.mean())
+    alpha = slopes.reshape([slopes.shape[i - 1] for i in axes])
     identity = identity_of(prelu)
     _log.info("convert: %s: PReLU to LeakyReLU with axis=%s", prelu.name, axis)
     if not trained:
-        return LeakyReLU(mean, axis=axis, **identity)
+        return LeakyReLU(alpha, axis=axis, **identity)
     positive = (slopes >= SMALLEST_POSITIVE_ALPHA).all()
     own = prelu.alpha_constraint
     stock = own is None or type(own) is tf.keras.constraints.NonNeg
     return LeakyReLU(
-        mean,
+        alpha,
         trainable_alpha=True,
         axis=axis,
         alpha_constraint="positive" if positive and stock else own,
         alpha_regularizer=prelu.alpha_regularizer,
         **identity,
     )
+
+
+def _slopes_of_prelu(prelu: Any, host: Any) -> np.ndarray:
+    if not prelu.built:
+        # As it would draw them: that of another layer, in a model that was never called.
+        prelu = type(prelu).from_config(prelu.get_config())
+        try:
+            prelu.build(host.output.shape)
+        except (AttributeError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"convert: expected slopes of {prelu.name!r}. Received: a PReLU in {host.name!r} "
+                "that was never called. Call the model once on data."
+            ) from error
+    return np.asarray(tf.convert_to_tensor(prelu.alpha))

@@ -83,6 +83,8 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
                 twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
                 same[id(variable)] = twin
             continue
+        if not (before or old.built):  # its first call is still to make them
+            continue
         if [tuple(v.shape) for v in before] != [tuple(v.shape) for v in after]:
             raise ValueError(
                 f"{subject}: expected the same variables in the copy of {path!r}. Received: "

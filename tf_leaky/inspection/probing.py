@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.checks import check_built_model, said, shown
+from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.inspection.statistics import Seen, Total, summary_of
 from tf_leaky.keras_compat import (
     call_traced,
     slope_of_keras_leaky_relu,
 )
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.structure import layers_within
+from tf_leaky.structure import attributes, is_activation_function, layers_within
 
 BATCH = 32  # examples at a time, of arrays
 _layers, _functions = tf.keras.layers, tf.keras.activations
@@ -77,13 +77,13 @@ class Probe:
         try:
             return self._measure(batch)
         except Exception as error:  # of any kind: it is the model that is called
-            if f"{self._subject}: expected" in str(error):
-                raise
-            raise ValueError(
-                f"{self._subject}: expected data that the model can be called on. "
-                f"Received: data with a batch of {shown(batch)}, on which {self._model.name!r} "
-                f"failed: {said(error)}. Give what `fit` takes as x."
-            ) from error
+            if f"{self._subject}: expected" not in str(error):
+                note(
+                    error,
+                    f"{self._subject}: the error above is of {self._model.name!r}, called on a "
+                    f"batch of the data: {shown(batch)}. Data are what `fit` takes as x.",
+                )
+            raise
 
     def _trace(self, inputs: Any) -> dict[str, list[dict[str, tf.Tensor]]]:
         found: dict[str, list[dict[str, tf.Tensor]]] = {}
@@ -162,7 +162,7 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
     within = layers_within(model)
     loops = _parts(within, _layers.RNN)
     outside = [each for each in within if id(each) not in loops]
-    found = [(layer, where) for layer in outside if (where := _where(layer)) is not None]
+    found = [(layer, where) for layer in outside for where in _attributes_of(layer)]
     if layers is not None:
         wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
         chosen = []
@@ -202,15 +202,17 @@ def _is_name(text: Any, layer: Any) -> bool:
     return isinstance(text, str) and text == layer.name
 
 
-def _where(layer: Any) -> str | None:
-    """The attribute of a layer that is an activation by element, if it has one."""
-    function = getattr(layer, "activation", None)
-    # What is a layer itself is found by itself, and so is the cell behind a property of an LSTM.
-    if isinstance(function, _layers.Layer) or any(function is each for each in _NOT_BY_ELEMENT):
-        return None
+def _attributes_of(layer: Any) -> list[str]:
+    """The attributes of a layer that are activations by element; "call" where it is one itself."""
     if isinstance(layer, _KINDS):
-        return "call"
-    return "activation" if "activation" in vars(layer) and callable(function) else None
+        function = getattr(layer, "activation", None)
+        return [] if any(function is each for each in _NOT_BY_ELEMENT) else ["call"]
+    return [
+        name
+        for name, value in attributes(layer).items()
+        if is_activation_function([name], value)
+        and not any(value is each for each in _NOT_BY_ELEMENT)
+    ]
 
 
 def slopes_of(layer: Any) -> np.ndarray | None:
