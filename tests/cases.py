@@ -26,6 +26,16 @@ class Function:
     def trained(self):
         return isinstance(self.alpha, np.ndarray)
 
+    @property
+    def in_use(self):
+        """The slopes that it computes with."""
+        return np.maximum(self.alpha, 1e-3) if self.positive else self.alpha
+
+    @property
+    def bounded(self):
+        """Whether some of its slopes are at the bound, where its derivatives are no slopes of f."""
+        return self.positive and np.any(self.alpha <= 1e-3)
+
     def __call__(self, x, alpha=None):
         if self.trained:
             return leaky_relu(x, alpha, positive_alpha=self.positive)
@@ -53,8 +63,10 @@ TRAINED = (
     Function("one slope, zero", np.array(0.0)),
     Function("one slope, positive", np.array(0.3), positive=True),
     Function("one slope above one, positive", np.array(1.7), positive=True),
+    Function("one slope below the bound, positive", np.array(-0.4), positive=True),
     Function("per channel", _per_channel(0.2, -0.4, 1.5)),
     Function("per channel, positive", _per_channel(0.2, 0.001, 1.5), positive=True),
+    Function("per channel below the bound, positive", _per_channel(0.0, 9e-4, 1.5), positive=True),
     Function("per row, positive", np.linspace(0.1, 0.9, 5).reshape(5, 1), positive=True),
     Function("per element", np.linspace(-1, 1, 15).reshape(5, 3)),
     Function("per element, positive", np.linspace(0.1, 1.1, 15).reshape(5, 3), positive=True),

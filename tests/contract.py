@@ -41,8 +41,8 @@ pytest tests/laws/test_contract.py    # holds it, in eager mode, in a graph and 
 
 Subnormal numbers are a zero of their sign to many kernels of TensorFlow, the stock ones too, and
 numbers to others and to torch. So there, and where alpha*x is subnormal, the answer at 0 is as
-right as the one told here. With `positive_alpha=True`, which reads x off y, alpha must be above 0
-(else the gradients are NaN), and dalpha is -inf where y overflowed to -inf, 0 where y went to 0.
+right as the one told here. `positive_alpha=True` reads x off y: it computes with max(alpha, 1e-3),
+and dalpha is -inf where y overflowed to -inf, 0 where y went to 0.
 
 Keras is Keras 3 here. The LeakyReLU of tf_keras takes a negative alpha and answers as
 `tf.nn.leaky_relu` does, but that at alpha = 0 it is ReLU: 0 for -inf too. Its PReLU is Keras 3's.

@@ -18,12 +18,10 @@ from tf_leaky.checks import (
     shown,
     sizes_of_axes,
 )
-from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, bounded, leaky_relu
 
 _register = tf.keras.utils.register_keras_serializable
 _register(package="tf_leaky", name="leaky_relu")(leaky_relu)
-
-SMALLEST_POSITIVE_ALPHA = 1e-3
 
 
 class _KeepPositive(tf.keras.constraints.Constraint):
@@ -50,7 +48,8 @@ class LeakyReLU(tf.keras.layers.Layer):
         axis: None for one slope. Else the axis or axes of the input that have slopes of their own,
             as `axis` of Keras's normalisation layers: -1 for one slope per channel, `(1, 2, 3)` for
             one per element of an image. Never the batch axis, 0.
-        alpha_constraint: What keeps a trained slope in bounds. "positive" keeps it >= 1e-3, so that
+        alpha_constraint: What keeps a trained slope in bounds. "positive" keeps it >= 1e-3, and
+            the layer computes with max(alpha, 1e-3) whatever was set, loaded or averaged, so that
             the backward pass needs only the output. None lets it go anywhere; that, and any Keras
             constraint, keeps the input too. Ignored for fixed slopes.
         alpha_regularizer: A Keras regularizer for a trained slope. Ignored for fixed slopes.
@@ -71,8 +70,8 @@ class LeakyReLU(tf.keras.layers.Layer):
     Gradient:
         dx = upstream where x > 0, alpha * upstream elsewhere: the slope at 0 is alpha.
         dalpha = sum(0 where x > 0, x * upstream elsewhere), over the axes that share the slope,
-        summed in float32 or wider whatever the dtype of x. A slope that breaks the constraint
-        "positive" by being set by hand to 0 or less gives NaN gradients.
+        summed in float32 or wider whatever the dtype of x. A slope below the bound of "positive"
+        has the gradient of a slope of 1e-3, so that it can come back.
 
     Raises:
         TypeError: If `alpha` is not numeric, `trainable_alpha` is no bool, `axis` is not None, an
@@ -246,6 +245,17 @@ class LeakyReLU(tf.keras.layers.Layer):
         if isinstance(alpha, dict) and "value" in alpha:
             config["alpha"] = alpha["value"]
         return cls(**config)
+
+
+def slopes_in_use(layer: LeakyReLU) -> np.ndarray:
+    """The slopes that a layer computes with now, in the shape of `alpha`.
+
+    They differ from `alpha` where "positive" bounds a trained slope that was set or averaged.
+    """
+    if isinstance(layer.alpha, float | np.ndarray):
+        return np.asarray(layer.alpha)
+    slopes = tf.convert_to_tensor(layer.alpha)
+    return np.asarray(bounded(slopes) if layer._positive_alpha else slopes)
 
 
 def _checked_constraint(constraint: Any) -> Any:

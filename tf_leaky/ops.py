@@ -8,7 +8,8 @@
 "Elsewhere" holds 0, -0.0 and NaN. The backward pass needs two things of x: where it is positive,
 and its negative part. Both can be read off y: y > 0 exactly where x > 0 if alpha >= 0, and
 x = y / alpha elsewhere if alpha > 0. So only y is kept, which the next layer keeps anyway, and x is
-freed: ReLU's memory. Where alpha may be negative, or zero and trained, x is kept instead.
+freed: ReLU's memory. Where alpha may be negative, or zero and trained, x is kept instead. With
+`positive_alpha` a trained slope is bounded: max(alpha, 1e-3) takes the place of alpha.
 
 Three facts about TensorFlow shape the code, and a test holds each:
 
@@ -24,7 +25,6 @@ Three facts about TensorFlow shape the code, and a test holds each:
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +34,7 @@ import tensorflow as tf
 from tf_leaky.checks import constant_slopes, floating_tensor, shown
 
 DEFAULT_ALPHA = 0.1
+SMALLEST_POSITIVE_ALPHA = 1e-3  # y / alpha keeps its digits
 SCOPE = "tf_leaky"  # the name scope of its operations in a graph, by which `convert` knows them
 
 
@@ -49,9 +50,8 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
             Python or NumPy number is a constant, which the fused kernels round to the dtype of `x`.
             Nested lists and arrays of numbers are constants too. A tensor or variable, of any of
             the four dtypes, is differentiable. All but numbers must broadcast to the shape of `x`.
-        positive_alpha: Promises that every slope of a tensor `alpha` is at least 1e-3, so that only
-            the output is kept for the backward pass. Slopes that break it by being 0, negative or
-            NaN give NaN gradients; smaller positive ones lose digits of x in float16. It changes
+        positive_alpha: Computes with max(alpha, 1e-3) in place of a tensor `alpha`, so that only
+            the output is kept for the backward pass. A slope that is NaN stays NaN. It changes
             nothing for constants, whose signs are known.
 
     Returns:
@@ -62,7 +62,8 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
         dalpha = sum(0 where x > 0, x * upstream elsewhere), over the axes that share the slope, in
         the shape and dtype of alpha. Products are made and summed in the wider of the two dtypes,
         and never below float32. With `positive_alpha=True`, x is recovered as y / alpha, and so
-        carries the rounding of y.
+        carries the rounding of y; and dalpha is the gradient of max(alpha, 1e-3), also where alpha
+        is below the bound, so that it can come back.
 
     Raises:
         TypeError: If `x` is not a floating-point tensor of one of the four dtypes, `alpha` is
@@ -104,8 +105,21 @@ def _apply(x: tf.Tensor, alpha: Any, positive_alpha: bool) -> tf.Tensor:
     if not tf.is_tensor(alpha):  # which variables are too
         slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
         return _fixed_select(x, slopes) if slopes.ndim else _apply(x, float(slopes), False)
-    alpha = _fit(floating_tensor(alpha, "alpha"), x)
-    return _from_output(x, alpha) if positive_alpha else _from_input(x, alpha)
+    alpha = floating_tensor(alpha, "alpha")
+    alpha = tf.cast(alpha, _wider(x.dtype, alpha.dtype))
+    if positive_alpha:
+        return _from_output(x, _fit(bounded(alpha), x))
+    return _from_input(x, _fit(alpha, x))
+
+
+def bounded(alpha: tf.Tensor) -> tf.Tensor:
+    """max(alpha, 1e-3), whose derivative in alpha is 1 everywhere; NaN where alpha is NaN.
+
+    In float32 or float64: in bfloat16, 1e-3 rounds below itself.
+    """
+    held = tf.stop_gradient(alpha)
+    smallest = tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype)
+    return tf.where(held < smallest, smallest, held) + (alpha - held)
 
 
 def _hidden(tensor: tf.Tensor) -> tf.Tensor:
@@ -193,41 +207,34 @@ def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
 
 
 def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Leaky ReLU of a differentiable slope of any value; keeps x."""
+    """Leaky ReLU of a differentiable slope of any value, in the wide dtype; keeps x."""
     x, alpha = _local(x), _local(alpha)
-    wide = _wider(x.dtype, alpha.dtype)
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
-            upstream = tf.cast(upstream, wide)
-            dx = _slope_at(x, tf.cast(alpha, wide)) * upstream
-            dalpha = _sum_like(alpha, _negative_part(x, wide, times=upstream), x.shape.rank)
-            return tf.cast(dx, x.dtype), tf.cast(dalpha, alpha.dtype)
+            upstream = tf.cast(upstream, alpha.dtype)
+            dx = _slope_at(x, alpha) * upstream
+            terms = _negative_part(x, alpha.dtype, times=upstream)
+            return tf.cast(dx, x.dtype), _sum_like(alpha, terms, x.shape.rank)
 
     return _differentiate(_select, backward, x, alpha)
 
 
 def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Leaky ReLU of a differentiable slope above 0; keeps y. Gradients of other slopes are NaN.
+    """Leaky ReLU of a differentiable slope above 0, in the wide dtype; keeps y.
 
     dalpha needs x = y / alpha, and a second derivative needs to know that this depends on x and
     alpha. Forward-mode differentiation in eager mode asks for it before the outer y is there, so
     that an inner one, with the same gradient, stands in.
     """
-    alpha = _local(alpha)
-    dtype, wide = x.dtype, _wider(x.dtype, alpha.dtype)
+    dtype, alpha = x.dtype, _local(alpha)  # what a closure names, it keeps: not x
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.control_dependencies([upstream]):
-            upstream, slope = tf.cast(upstream, wide), tf.cast(alpha, wide)
-            # A negative slope makes y > 0 where x < 0, so both branches have to carry the NaN.
-            nan = tf.constant(math.nan, wide)
-            one = tf.where(slope > 0, tf.ones_like(slope), nan)
-            slope = tf.where(slope > 0, slope, nan)
-            dx = tf.where(y > 0, one, slope) * upstream
-            terms = _negative_part(y, wide, times=upstream)
-            dalpha = _sum_like(alpha, terms, y.shape.rank) / slope
-            return tf.cast(dx, dtype), tf.cast(dalpha, alpha.dtype)
+            upstream = tf.cast(upstream, alpha.dtype)
+            dx = _slope_at(y, alpha) * upstream
+            terms = _negative_part(y, alpha.dtype, times=upstream)
+            return tf.cast(dx, dtype), _sum_like(alpha, terms, y.shape.rank) / alpha
 
     def inner(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
         return _differentiate(_select, backward, x, alpha)
@@ -238,8 +245,7 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """The value, by plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
     x, alpha = _hidden(x), _hidden(alpha)
-    wide = _wider(x.dtype, alpha.dtype)
-    return tf.cast(_slope_at(x, tf.cast(alpha, wide)) * tf.cast(x, wide), x.dtype)
+    return tf.cast(_slope_at(x, alpha) * tf.cast(x, alpha.dtype), x.dtype)
 
 
 def _slope_at(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
@@ -278,8 +284,8 @@ def _fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
 
     Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
-    the graph runs, on an alpha that would broadcast the other way. It is done in the wide dtype, as
-    its gradient is a sum.
+    the graph runs, on an alpha that would broadcast the other way. Its gradient is a sum, for which
+    alpha is in the wide dtype already.
     """
     if alpha.shape.rank == 0:
         return alpha
@@ -296,4 +302,4 @@ def _fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
             )
         if all(mine == 1 or (mine is not None and mine == size) for mine, size in pairs):
             return alpha
-    return tf.broadcast_to(tf.cast(alpha, _wider(x.dtype, alpha.dtype)), tf.shape(x))
+    return tf.broadcast_to(alpha, tf.shape(x))

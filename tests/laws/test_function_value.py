@@ -28,7 +28,7 @@ def test_value_is_the_formula(case, mode, dtype, rng):
     y = mode(case)(x, alpha)
     assert y.dtype == x.dtype
     assert y.shape == x.shape
-    exact = oracle.value(as_float64(x), case.alpha)
+    exact = oracle.value(as_float64(x), case.in_use)
     np.testing.assert_allclose(as_float64(y), exact, rtol=cases.TOLERANCE[dtype], atol=0)
 
 
@@ -55,8 +55,28 @@ def test_value_at_the_edges(mode, dtype, alpha, kind):
     positive = kind == "positive tensor"
     y = as_float64(mode(lambda x: leaky_relu(x, slope, positive_alpha=positive))(x))
     with np.errstate(invalid="ignore"):
-        expected = oracle.value(as_float64(x), alpha)
+        expected = oracle.value(as_float64(x), max(alpha, 1e-3) if positive else alpha)
     np.testing.assert_array_equal(y, expected)
+
+
+@each_mode
+@each_dtype
+@pytest.mark.parametrize("alpha_dtype", cases.DTYPES)
+@pytest.mark.parametrize("alpha", [9.99e-4, 0.0, -0.0, -0.5, -1e4])
+def test_positive_alpha_is_bounded(mode, dtype, alpha_dtype, alpha):
+    """To the digit: in bfloat16, 1e-3 would be below itself."""
+    x = tf.cast(tf.constant([-3.0, 3.0, -1e4]), dtype)
+    y = mode(lambda x, a: leaky_relu(x, a, positive_alpha=True))(x, tf.constant(alpha, alpha_dtype))
+    wide = "float64" if "float64" in (dtype, alpha_dtype) else "float32"
+    smallest = tf.constant(1e-3, wide)
+    np.testing.assert_array_equal(as_float64(y), as_float64(leaky_relu(x, smallest)))
+
+
+@each_mode
+def test_slope_of_nan_stays_visible(mode):
+    alpha = tf.constant([np.nan, 0.5])
+    y = mode(lambda x: leaky_relu(x, alpha, positive_alpha=True))(-tf.ones([1, 2]))
+    np.testing.assert_array_equal(y, [[np.nan, -0.5]])
 
 
 @each_mode

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tf_leaky import LeakyReLU
+from tf_leaky.layer import slopes_in_use
 
 KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
 each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
@@ -238,7 +239,7 @@ def test_positive_slopes_under_loss_scaling(rng):
 
 
 def average_slopes(layer):
-    """A step that takes the slope far below 0, and its average with it."""
+    """Fits twice: the first takes the slope far below 0, and its average with it."""
     model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
     model.compile(tf.keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5), "mse")
     x = -np.ones((2, 1), "float32")
@@ -246,12 +247,15 @@ def average_slopes(layer):
     return model, model.fit(x, 2 + 0 * x, verbose=0).history["loss"]
 
 
-def test_keras_averages_slopes_before_the_constraint():
-    """A limit of Keras. If this fails, the README's sentence about `use_ema` can go."""
-    model, losses = average_slopes(LeakyReLU(0.25, trainable_alpha=True))
-    assert not model.get_weights()[0] >= 1e-3
-    assert np.isfinite(losses).all()  # each loss is computed before its step
-    assert np.isnan(model.get_weights()[0])  # and the step is loud
+def test_averages_of_slopes_are_bounded_where_they_are_used():
+    """Keras averages variables before their constraints."""
+    layer = LeakyReLU(0.25, trainable_alpha=True)
+    model, losses = average_slopes(layer)
+    assert model.get_weights()[0] < 1e-3
+    assert np.isfinite(losses).all()
+    assert np.isfinite(model.get_weights()[0])
+    assert float(layer(tf.constant([[-1.0]]))[0, 0]) == np.float32(-1e-3)
+    assert slopes_in_use(layer) == np.float32(1e-3)
 
 
 def test_slopes_without_the_bound_go_with_averages():
@@ -345,13 +349,29 @@ def test_one_scalar_slope_takes_inputs_of_any_rank():
         assert layer(-tf.ones(shape)).shape == shape
 
 
-def test_set_slopes_that_break_the_constraint_give_nan_gradients():
-    layer = LeakyReLU(0.5, trainable_alpha=True)
-    layer.build((None, 2))
-    layer.set_weights([np.float32(-0.5)])
-    with tf.GradientTape() as tape:
-        y = layer(tf.constant([[-1.0, 1.0]]))
-    assert np.isnan(tape.gradient(y, layer.trainable_variables)[0])
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
+def test_set_slopes_below_the_bound_come_back_by_training(dtype, jit_compile):
+    layer = LeakyReLU(0.5, trainable_alpha=True, axis=-1, dtype=dtype)
+    model = tf.keras.Sequential([tf.keras.Input((2,)), layer])
+    layer.set_weights([np.float32([-0.5, -10.0])])
+    model.compile(tf.keras.optimizers.SGD(0.3), "mse", jit_compile=jit_compile)
+    x = -np.ones((4, 2), "float32")
+    assert np.isfinite(model.fit(x, x, verbose=0, epochs=30).history["loss"]).all()
+    np.testing.assert_allclose(slopes_in_use(layer), [1.0, 1.0], rtol=1e-2)
+
+
+@each_layer
+def test_slopes_in_use_are_those_of_the_output(case):
+    layer = case.make()
+    x = -np.ones((1, *case.input_shape), "float32")
+    for _ in range(2):  # before and after the layer is built, and with slopes below any bound
+        alpha = cases.broadcast(case, np.broadcast_to(slopes_in_use(layer), case.alpha_shape or ()))
+        np.testing.assert_array_equal(
+            -layer(x).numpy(), np.broadcast_to(np.float32(alpha), x.shape)
+        )
+        layer.set_weights([weight - 2 for weight in layer.get_weights()])
+    assert (slopes_in_use(layer) == np.float32(1e-3)).all() == case.positive
 
 
 class Subclassed(tf.keras.Model):

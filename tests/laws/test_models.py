@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_leaky
 from tf_leaky import LeakyReLU, convert, freeze, to_keras
 from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
-from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA
+from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA
 
 layers = tf.keras.layers
 LEGACY = tf.keras.layers.Layer.__module__.startswith("tf_keras")

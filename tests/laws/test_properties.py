@@ -83,7 +83,7 @@ def arrays(draw, low=None, high=None, shapes=SHAPES, **kwargs):
 
 @st.composite
 def differentiable(draw):
-    """An x and an upstream, slopes that broadcast to it, and whether they are promised positive."""
+    """An x and an upstream, slopes that broadcast to it, and whether they are bounded."""
     dtype, x = draw(arrays(-1000.0, 1000.0, allow_subnormal=False))
     upstream = draw(hnp.arrays(np.float64, x.shape, elements=st.integers(-8, 8).map(float)))
     positive = draw(st.booleans())

@@ -12,8 +12,8 @@ from tf_leaky.checks import check_built_model, checked_axis, constant_slopes, sh
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.stock import stock_slope
 from tf_leaky.conversion.tracing import report_left
-from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, LeakyReLU
-from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, leaky_relu
 from tf_leaky.structure import is_layer
 
 _log = logging.getLogger("tf_leaky")

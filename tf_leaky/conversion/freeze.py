@@ -7,8 +7,8 @@ from typing import Any
 
 from tf_leaky.checks import check_built_model, shown
 from tf_leaky.conversion.frozen import PRELU_RANK, FrozenLeakyReLU
-from tf_leaky.conversion.remaking import copied, identity_of, slopes_of
-from tf_leaky.layer import LeakyReLU
+from tf_leaky.conversion.remaking import copied, identity_of
+from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import layers_within
 
 
@@ -52,7 +52,7 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
     def rule(found: Any, host: Any) -> Any:
         if not isinstance(found, LeakyReLU) or not (found.trainable_alpha or found.axis):
             return None
-        slopes = slopes_of(found)
+        slopes = slopes_in_use(found)
         if found.axis is None:
             return LeakyReLU(float(slopes), **identity_of(found))
         form = "by maximum" if ((slopes >= 0) & (slopes <= 1)).all() else "by where"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import said
@@ -53,11 +52,6 @@ _STANDING = (
 def _dtype_of(operation: Any) -> Any:
     """The dtype that a function in a graph computes in: that of its tensors."""
     return tf.as_dtype(tf.nest.flatten(operation.output)[0].dtype).name
-
-
-def slopes_of(layer: LeakyReLU) -> np.ndarray:
-    """The slopes of a layer as an array."""
-    return np.asarray(tf.convert_to_tensor(layer.alpha))
 
 
 def _is_constructor(error: Exception) -> bool:

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import check_built_model
-from tf_leaky.conversion.remaking import copied, identity_of, slopes_of
+from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.tracing import check_none_of_ours
 from tf_leaky.keras_compat import keras_leaky_relu
-from tf_leaky.layer import LeakyReLU
+from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 _layers = tf.keras.layers
@@ -49,7 +49,8 @@ def to_keras(model: Any) -> Any:
             return keras_leaky_relu(DEFAULT_ALPHA, name=f"{host.name}_activation")
         if not isinstance(found, LeakyReLU):
             return None
-        if isinstance(found.alpha, float) and found.alpha >= 0:
+        fixed = not found.trainable_alpha and found.axis is None
+        if fixed and found.alpha >= 0:
             return keras_leaky_relu(found.alpha, **identity_of(found))
         return _to_prelu(found, host)
 
@@ -71,7 +72,7 @@ def _to_prelu(layer: LeakyReLU, host: Any) -> Any:
     else:
         identity["trainable"] = False
     return _layers.PReLU(
-        alpha_initializer=tf.keras.initializers.Constant(float(slopes_of(layer).mean())),
+        alpha_initializer=tf.keras.initializers.Constant(float(slopes_in_use(layer).mean())),
         shared_axes=[axis for axis in range(1, rank) if axis not in named] or None,
         **trained,
         **identity,

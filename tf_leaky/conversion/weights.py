@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.layer import LeakyReLU
+from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import is_graph, is_stock, layers_within, shown_place, sublayers
 
 Pair = tuple[Any, Any, str]  # a layer, the one in its place in the copy, and how to call it
@@ -80,7 +80,8 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
         before, after = _own(old), _own(new)
         if id(old) in replaced:
             for variable, twin in zip(before, after, strict=False):
-                twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
+                slopes = slopes_in_use(old) if isinstance(old, LeakyReLU) else variable
+                twin.assign(tf.reshape(tf.cast(slopes, twin.dtype), twin.shape))
                 same[id(variable)] = twin
             continue
         if not (before or old.built):  # its first call is still to make them

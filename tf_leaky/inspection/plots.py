@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_leaky.checks import constant_slopes, shown
 from tf_leaky.inspection.probing import Probe
 from tf_leaky.inspection.statistics import Seen
-from tf_leaky.layer import LeakyReLU
+from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
 # Of Okabe and Ito's colours for the colour-blind, those that are seen on white and on black.
@@ -48,7 +48,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
     """
     title = "Leaky ReLU"
     if isinstance(alpha, LeakyReLU):
-        held = np.ravel(tf.convert_to_tensor(alpha.alpha))
+        held = np.ravel(slopes_in_use(alpha))
         title = f"{alpha.name}: {_describe(held)}"
         alpha = np.unique(held)
         if alpha.size > 6:

@@ -16,7 +16,7 @@ from tf_leaky.keras_compat import (
     call_traced,
     slope_of_keras_leaky_relu,
 )
-from tf_leaky.layer import LeakyReLU
+from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import attributes, is_activation_function, layers_within
 
 BATCH = 32  # examples at a time, of arrays
@@ -217,7 +217,9 @@ def _attributes_of(layer: Any) -> list[str]:
 
 def slopes_of(layer: Any) -> np.ndarray | None:
     """The slopes of an activation layer as a flat array; None for one that has none."""
-    if isinstance(layer, LeakyReLU | _layers.PReLU):
+    if isinstance(layer, LeakyReLU):
+        return np.ravel(slopes_in_use(layer)).astype(np.float64)
+    if isinstance(layer, _layers.PReLU):
         return np.ravel(tf.convert_to_tensor(layer.alpha)).astype(np.float64)
     if isinstance(layer, _layers.LeakyReLU):
         return np.ravel(slope_of_keras_leaky_relu(layer))
