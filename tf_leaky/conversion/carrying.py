@@ -15,9 +15,11 @@ holds that of the user's layer, and what to replace in it, place by place.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import warnings
+from collections.abc import Iterator
 from typing import Any, cast
 
 import tensorflow as tf
@@ -79,7 +81,14 @@ def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -
     Raises:
         ValueError: If `from_config` makes a layer of another class, or a place can't be reached.
     """
-    kind = _converted(own)
+    layer = _placed(own, config, replaced, late=False)
+    if unreached(layer) and _is_kerass_own(own, "build"):
+        layer = _placed(own, config, replaced, late=True)
+    return layer
+
+
+def _placed(own: type, config: dict[str, Any], replaced: dict[Any, Any], *, late: bool) -> Any:
+    kind = _converted(own, late)
     layer = made(own, kind, config)
     if type(layer) is not kind:
         raise ValueError(
@@ -99,14 +108,39 @@ def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
     Keras's own `from_config` fails for a constructor without `**kwargs`, which many write: what it
     doesn't take of what every layer has is left out here.
     """
-    definer = next(each for each in own.__mro__ if "from_config" in vars(each))
-    if definer.__module__.partition(".")[0] in ("keras", "tf_keras"):
+    if _is_kerass_own(own, "from_config"):
         parameters = inspect.signature(own.__init__).parameters
         if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
             always = {"name", "trainable", "dtype"} - parameters.keys()
             config = {key: value for key, value in config.items() if key not in always}
     maker: Any = own if kind is own else super(Converted, kind)
-    return maker.from_config(config)
+    return maker.from_config(dict(config))  # of which it may take items away
+
+
+def _is_kerass_own(kind: type, method: str) -> bool:
+    """Whether a class has a method from Keras, and not from its author."""
+    definer = next(each for each in kind.__mro__ if method in vars(each))
+    return definer.__module__.partition(".")[0] in ("keras", "tf_keras")
+
+
+@contextlib.contextmanager
+def known(classes: dict[str, type]) -> Iterator[None]:
+    """Has Keras find classes by name, beside those that it finds already.
+
+    A `custom_object_scope` of Keras 3 hides those of the scope that it is in.
+    """
+    registered = tf.keras.utils.get_custom_objects()
+    new = {
+        name: kind
+        for name, kind in classes.items()
+        if tf.keras.utils.get_registered_object(name) is None
+    }
+    registered.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            registered.pop(name, None)
 
 
 class _Hidden:
@@ -151,8 +185,7 @@ def config_of(layer: Any) -> dict[str, Any]:
     if not isinstance(layer, Converted):
         return dict(layer.get_config())
     own, converted = user_class(layer), cast(Any, layer)
-    definer = next(kind for kind in own.__mro__ if "get_config" in vars(kind))
-    if definer.__module__.partition(".")[0] in ("keras", "tf_keras"):
+    if _is_kerass_own(own, "get_config"):
         # Keras makes the config of the arguments, but not for a class that has a `get_config`.
         config = dict(converted._tf_leaky_config.value)
         now = {"name": converted.name, "trainable": converted.trainable}
@@ -204,23 +237,38 @@ def _class_of(layer: dict[str, Any]) -> type:
 
 
 @functools.cache
-def _converted(own: type) -> Any:
+def _converted(own: Any, late: bool) -> Any:
     """The subclass of a user's class for converted layers.
 
     It has the name of the user's, since Keras 3 names the weights in a file after classes, so that
     the weights of the one load into the other.
+
+    Args:
+        own: The user's class.
+        late: Whether its first call makes the layers that are to be replaced.
     """
     within: dict[str, Any] = {"__module__": __name__, "__doc__": own.__doc__}
-    build = own.build  # type: ignore[attr-defined]
-    definer = next(kind for kind in own.__mro__ if "build" in vars(kind))
-    if definer.__module__.partition(".")[0] not in ("keras", "tf_keras"):
+    if late:
 
-        @functools.wraps(build)
-        def build_and_place(self: Any, *arguments: Any, **keywords: Any) -> None:
-            build(self, *arguments, **keywords)
+        @functools.wraps(own.call)
+        def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            waits = self._tf_leaky_waiting.value
+            result = own.call(self, *arguments, **keywords)
+            if not waits:
+                return result
+            _place(self)
+            return own.call(self, *arguments, **keywords)
+
+        call.__signature__ = inspect.signature(own.call)  # type: ignore[attr-defined]
+        within["call"] = call
+    elif not _is_kerass_own(own, "build"):
+
+        @functools.wraps(own.build)
+        def build(self: Any, *arguments: Any, **keywords: Any) -> None:
+            own.build(self, *arguments, **keywords)
             _place(self)
 
-        within["build"] = build_and_place
+        within["build"] = build
     kind = type(own.__name__, (Converted, own), within)
     registered = tf.keras.utils.get_custom_objects()
     registered.pop(_NAME, None)  # tf_keras registers no name twice

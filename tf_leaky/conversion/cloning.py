@@ -15,6 +15,7 @@ from tf_leaky.checks import said
 from tf_leaky.conversion.carrying import (
     Converted,
     config_of,
+    known,
     made,
     places_of,
     serialized,
@@ -73,8 +74,8 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True) -> Any:
         warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
         new = copy.of(model)
     _build(model, new)
-    for layer in copy.converted:
-        if not carry:
+    for layer in () if carry else [new, *layers_within(new)]:
+        if isinstance(layer, Converted):
             without_carrying(layer, subject)
     pairs = pairs_of(model, new, copy.twin, subject)
     same = transfer(pairs, copy.replaced, subject)
@@ -101,7 +102,6 @@ class _Copy:
         self._copies: dict[int, Any] = {}
         self._rules: dict[Any, tuple[Any, Any]] = {}
         self.replaced: set[int] = set()
-        self.converted: list[Any] = []
 
     def of(self, layer: Any) -> Any:
         if id(layer) not in self._copies:
@@ -158,6 +158,13 @@ class _Copy:
             return copy_of_lambda(layer)
         return self._new_layer(layer)
 
+    def _trial(self, layer: Any) -> Any:
+        """A copy that is only written: not the one that stands for a layer in the new model."""
+        copies = dict(self._copies)
+        new = self._new(layer)
+        self._copies = copies
+        return new
+
     def _new_graph(self, model: Any) -> Any:
         new = clone_graph(model, lambda layer: _called_as_before(self.of(layer)))
         for layer in layers_within(new):
@@ -184,9 +191,8 @@ class _Copy:
             if not _alike(_found(new, place), by)
         }
         if wanted:
-            with tf.keras.utils.custom_object_scope(_classes(layer)):
+            with known(_classes(layer)):
                 new = _named_as(layer, with_replaced(own, within, wanted))
-            self.converted.append(new)
         self._keep_functions(layer, new)
         return new
 
@@ -223,7 +229,7 @@ class _Copy:
             ) from error
 
     def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
-        with tf.keras.utils.custom_object_scope(_classes(layer)):
+        with known(_classes(layer)):
             return _named_as(layer, made(own, own, config))
 
     def _within(self, config: Any, host: Any) -> Any:
@@ -245,7 +251,7 @@ class _Copy:
             found = parts.get(str(inner.get("name")))
             if found:
                 part = found[0] if len(found) == 1 else found.pop(0)
-                return serialized(self._new(part)) if self._changes(part) else value
+                return serialized(self._trial(part)) if self._changes(part) else value
         return {
             key: self._activation(key, each, parts, host)
             if isinstance(key, str) and key.endswith("activation") and each is not None
@@ -262,7 +268,7 @@ class _Copy:
         if new is not None:
             return serialized(new)
         if is_layer(found):
-            return serialized(self._new(found))
+            return serialized(self._trial(found))
         try:
             kept = tf.keras.activations.get(value) is found
         except Exception:  # of any kind: a lambda, or a function that isn't registered

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_leaky.conversion.carrying import known
 from tf_leaky.keras_compat import compile_settings
 
 _log = logging.getLogger("tf_leaky")
@@ -74,7 +75,7 @@ def _anew(value: Any) -> Any:
         named = each if hasattr(each, "__name__") else type(each)
         if not str(getattr(named, "__module__", "")).startswith(("builtins", "keras", "tf_keras")):
             own[named.__name__] = named
-    with tf.keras.utils.custom_object_scope(own):
+    with known(own):
         return type(value).from_config(value.get_config())
 
 

@@ -108,7 +108,7 @@ def convert(
         if slope is None:
             return None
         if slope == "bounded":
-            left.append(host.name)
+            left.append(host.name if is_layer(host) else "")
             _log.info("convert: %s: left alone, as it has a maximum or a threshold", host.name)
             return None
         if slope == "plain" and alpha is None:

@@ -11,7 +11,7 @@ from tf_leaky.conversion.cloning import Rule, clone
 from tf_leaky.conversion.stock import stock_slope
 from tf_leaky.conversion.tracing import relus_of
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.structure import held, is_graph, is_layer, shown_place
+from tf_leaky.structure import held, is_graph, is_layer, layers_within, shown_place
 
 _layers = tf.keras.layers
 
@@ -60,21 +60,30 @@ def _is_constructor(error: Exception) -> bool:
 
 def _refusal(model: Any, error: Exception, subject: str) -> ValueError:
     """What to edit in the code of a model that its class can't make again."""
-    edits = _edits(model, model.name, set())
-    relus = relus_of(model)
-    inside = {name for name, kinds in relus.items() if kinds} if relus is not None else set()
+    edits, relus = _edits(model, model.name, set()), relus_of(model)
+    activations = {layer.name for layer in layers_within(model) if _holds_activation(layer)}
+    edits += [
+        f"the call of {path or model.name}: its functions to LeakyReLU layers"
+        for path in relus or ()
+        if path.rpartition("/")[2] not in activations
+    ]
     if edits:
         advice = f"Edit its code instead: {'; '.join(edits)}."
-    elif inside:
-        advice = f"Edit the functions that its `call` makes instead: {', '.join(sorted(inside))}."
     elif relus is None:
         advice = "Give its class a get_config that from_config can make it of."
     else:
-        advice = "A trace of it shows no ReLU: nothing in it needs it."
+        advice = "A trace of it shows no ReLU. Nothing in it needs it."
     return ValueError(
         f"{subject}: expected a Sequential or functional model, or one whose class makes it again "
         f"by from_config(get_config()). Received: model={model.name!r} of type "
-        f"{type(model).__qualname__}, for which Keras says: {said(error)} {advice}"
+        f"{type(model).__qualname__}, for which Keras says: {said(error).rstrip('.')}. {advice}"
+    )
+
+
+def _holds_activation(layer: Any) -> bool:
+    held_by_layer = [layer, *(value for _, value in held(layer) if not is_layer(value))]
+    return type(layer) is _layers.PReLU or any(
+        stock_slope(value) is not None for value in held_by_layer
     )
 
 
@@ -88,7 +97,7 @@ def _edits(holder: Any, path: str, seen: set[int]) -> list[str]:
         slope = stock_slope(part)
         number = "alpha" if slope == "plain" else f"{slope}"
         if not is_layer(part):
-            edits.append(f"{where}: {part.__name__} to LeakyReLU({number})")
+            edits.append(f"{where} in {holder.name!r}: {part.__name__} to LeakyReLU({number})")
             continue
         seen.add(id(part))
         if is_graph(part):

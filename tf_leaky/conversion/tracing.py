@@ -18,7 +18,8 @@ def relus_of(model: Any) -> dict[str, set[str]] | None:
 
     Returns:
         The types of operations by the layer: its name, after those of the layers that it is in,
-        with `/` between them. None if the model can't be traced.
+        with `/` between them; "" for a function in the model itself. None if the model can't
+        be traced.
     """
     try:
         nodes = _nodes(trace(model, recorded_inputs(model)).graph.as_graph_def())
@@ -30,7 +31,7 @@ def relus_of(model: Any) -> dict[str, set[str]] | None:
         scopes = path.split("/")
         if operation in ("Relu", "LeakyRelu") and not _is_ours(path):
             layers = "/".join(name for scope in scopes if (name := _layer_of(scope, names)))
-            found.setdefault(layers or model.name, set()).add(operation)
+            found.setdefault(layers, set()).add(operation)
     return found
 
 
@@ -50,7 +51,8 @@ def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: b
     Args:
         model: The converted model.
         kinds: The types of operations that it should no longer have.
-        on_purpose: The names of the layers that were left alone on purpose.
+        on_purpose: The names of the layers that were left alone on purpose; "" for functions in a
+            graph.
         strict: Whether it is an error.
     """
     relus = relus_of(model)
@@ -65,7 +67,11 @@ def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: b
             for path, operations in relus.items()
             if not set(path.split("/")) & set(on_purpose)
         }
-        places = [f"{path} ({', '.join(sorted(found))})" for path, found in left.items() if found]
+        places = [
+            f"{path or model.name} ({', '.join(sorted(found))})"
+            for path, found in left.items()
+            if found
+        ]
         if not places:
             return
         text = (

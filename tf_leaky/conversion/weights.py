@@ -159,10 +159,16 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
         mine |= {id(each) for each in part.variables} if isinstance(part, kinds) else set()
     for variable in variables_of(copy):
         if id(variable) not in mine:
+            holders = [
+                part.name
+                for part in layers_within(copy)
+                if any(each is variable for each in variables_of(part))
+            ]
             raise ValueError(
                 f"{subject}: expected no weights in the copy beside those of the model. Received: "
-                f"{getattr(variable, 'path', variable.name)!r}. Nothing was returned: a layer that "
-                "two others share can be shared in the copy only if they are layers of one graph."
+                f"{getattr(variable, 'path', variable.name)!r} in {', '.join(holders)}, a weight "
+                "of its own where the model shares one. Nothing was returned: layers of a graph "
+                "can share a layer, but a layer's config can't name one outside of it."
             )
 
 
