@@ -17,7 +17,7 @@ from tf_leaky.keras_compat import (
     slope_of_keras_leaky_relu,
 )
 from tf_leaky.layer import LeakyReLU, slopes_in_use
-from tf_leaky.structure import attributes, is_activation_function, layers_within
+from tf_leaky.structure import attributes, is_activation_function, is_layer, layers_within
 
 BATCH = 32  # examples at a time, of arrays
 _layers, _functions = tf.keras.layers, tf.keras.activations
@@ -206,7 +206,9 @@ def _attributes_of(layer: Any) -> list[str]:
     """The attributes of a layer that are activations by element; "call" where it is one itself."""
     if isinstance(layer, _KINDS):
         function = getattr(layer, "activation", None)
-        return [] if any(function is each for each in _NOT_BY_ELEMENT) else ["call"]
+        # What is a layer itself is found by itself.
+        other = is_layer(function) or any(function is each for each in _NOT_BY_ELEMENT)
+        return [] if other else ["call"]
     return [
         name
         for name, value in attributes(layer).items()
