@@ -1,4 +1,4 @@
-"""Time of a request in TensorFlow's C API, the loader of TensorFlow Serving, without its network.
+"""Time of a request with TensorFlow's session loader, without a server and its network.
 
 6 times (Conv2D of 32 channels, 3 x 3, then the activation) on images of 64 x 64 x 32, batch 8, each
 exported as it is served. The nets have the same weights and slopes, so that their answers agree.
@@ -67,11 +67,11 @@ def measure(
             if name.endswith("frozen"):
                 model = freeze(model)
             version = export_saved_model(model, Path(folder) / str(number))
-            loaded = opened.enter_context(contextlib.closing(SavedModel(version)))
+            loaded = opened.enter_context(SavedModel(version))
             requests[name] = lambda loaded=loaded: next(iter(loaded.run({"x": x}).values()))
             progress.step()
         check({name: request() for name, request in requests.items()})
-        progress.start("Requests by the C API", rounds)
+        progress.start("Requests in a session", rounds)
         seconds = interleaved_medians(requests, rounds=rounds, progress=progress.step)
     ratios = {row: seconds[a] / seconds[b] for row, (a, b) in RATIOS.items()}
     return {"seconds": seconds, "ratios": ratios}
@@ -87,4 +87,4 @@ def check(answers: dict[str, np.ndarray]) -> None:
 def report(results: dict[str, Any]) -> str:
     """The table of `measure`'s results."""
     rows = {row: {"served": ratio} for row, ratio in results["ratios"].items()}
-    return table("Request by TensorFlow's C API, ratio of medians", rows)
+    return table("Request in a TensorFlow session, ratio of medians", rows)

@@ -147,10 +147,10 @@ def run_onnx(path, x):
 
 
 def run_export(version, x):
-    """What TensorFlow's C API, the loader of TensorFlow Serving, answers to an export."""
+    """What an export answers with TensorFlow's session loader."""
     from tf_leaky.serving.running import SavedModel
 
-    with contextlib.closing(SavedModel(version)) as loaded:
+    with SavedModel(version) as loaded:
         (name,) = loaded.inputs
         (answer,) = loaded.run({name: x}).values()
     return answer

@@ -3,8 +3,8 @@
     python examples/digits.py [--folder saved_models] [--epochs 12]
 
 The 1797 digits of 8 x 8 pixels are real and ship with scikit-learn. The model is trained, saved,
-reloaded in a fresh process, exported for TensorFlow Serving, run by TensorFlow's C++ loader in a
-process without Python TensorFlow, and drawn.
+reloaded in a fresh process, exported for TensorFlow Serving, run with TensorFlow's session loader
+in a process without Keras and tf_leaky, and drawn.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from sklearn.model_selection import train_test_split
 
 import tf_leaky
 from tf_leaky import LeakyReLU
+from tf_leaky.serving import running
 
 RELOAD = """
 import sys, numpy, tensorflow, tf_leaky
@@ -79,15 +80,14 @@ def predict_in_fresh_process(path, images):
         return np.load(answered)
 
 
-def predict_without_python_tensorflow(version, images):
-    """What the export answers under the C++ loader of TensorFlow Serving."""
+def serve_in_fresh_process(version, images):
+    """What the export answers in a process that loads it with TensorFlow's session loader."""
     signature = tf.saved_model.load(version).signatures["serving_default"]
     (name,) = signature.structured_input_signature[1]
-    native = Path(tf_leaky.__file__).with_name("serving") / "running.py"
     with tempfile.TemporaryDirectory() as folder:
         given, answered = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
         np.savez(given, **{name: images})
-        print(run_python("-I", native, version, given, answered), end="")
+        run_python("-I", running.__file__, version, given, answered)
         with np.load(answered) as outputs:
             (answer,) = outputs.values()
         return answer
@@ -127,8 +127,8 @@ def main():
     expected = model.predict(x_test, verbose=0)
     check_equal(predict_in_fresh_process(saved, x_test), expected, "reloaded in a fresh process")
     version = tf_leaky.export_saved_model(model, folder / "digits")
-    answer = predict_without_python_tensorflow(version, x_test)
-    check_equal(answer, expected, "exported, without Python TensorFlow")
+    answer = serve_in_fresh_process(version, x_test)
+    check_equal(answer, expected, "exported, in a process without Keras and tf_leaky")
     figures = draw(folder, x_test)
 
     print(f"\nmade in {time.monotonic() - started:.0f} seconds:")

@@ -24,7 +24,7 @@ On a cluster, each machine starts the same file, and what changes is its environ
 - A worker that dies takes the others down with it, ten seconds later. What starts them has to start
   all of them again; with `tf.keras.callbacks.BackupAndRestore` they go on from shared storage.
 - On Kubernetes, an indexed Job (or a StatefulSet) with a headless service gives each pod a name
-  that the others find, and the index that goes into its TF_CONFIG: see `examples/kubernetes.yml`.
+  that the others find, and the index that goes into its TF_CONFIG.
 
 It was run with two and four workers on one machine. It has not been run on a cluster.
 """

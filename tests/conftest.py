@@ -47,14 +47,14 @@ def rng():
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Checks exports by the same loader without a process of its own, to save its start."""
+    """Checks exports with the same loader in this process, to save the start of another."""
     from tf_leaky.serving import checking, running
 
     def answers(model, folder, requests, scratch):
         with running.SavedModel(folder) as served:
             return [served.run(request) for request in requests]
 
-    monkeypatch.setattr(checking, "_answers", answers)
+    monkeypatch.setattr(checking, "answers", answers)
 
 
 def pytest_report_header():

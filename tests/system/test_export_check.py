@@ -1,5 +1,6 @@
 """The check before an export is published: what it catches, and what it lets through."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_leaky import LeakyReLU, export_saved_model, keras_compat
-from tf_leaky.serving import checking, running, signatures
+from tf_leaky.serving import checking, comparing, running, signatures
 
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 layers = tf.keras.layers
@@ -49,21 +50,9 @@ def test_trap_of_saved_model_save_is_caught(tmp_path, monkeypatch):
     monkeypatch.setattr(keras_compat, "write", write_by_saved_model)
     model = model_of(LeakyReLU(0.5, trainable_alpha=True, name="y"))
     if KERAS_3:
-        broken(tmp_path, "to answer outside Python, .*Could not find variable", model)
+        broken(tmp_path, "to answer in a fresh process, .*Could not find variable", model)
     else:
         assert export_saved_model(model, tmp_path).name == "1"
-
-
-def test_runner_catches_an_export_that_python_does_not(tmp_path):
-    """Also what `tf.saved_model.save` makes of the model itself."""
-    tf.saved_model.save(model_of(LeakyReLU(0.5, trainable_alpha=True)), str(tmp_path / "model"))
-    with running.SavedModel(tmp_path / "model") as model:
-        (name,) = model.inputs
-        if KERAS_3:
-            with pytest.raises(RuntimeError, match="Could not find variable"):
-                model.run({name: np.ones((1, 4))})
-        else:
-            assert model.run({name: np.ones((1, 4))})
 
 
 class OtherwiseServed(layers.Layer):
@@ -119,12 +108,12 @@ def test_what_is_far_below_the_tolerance_is_not(tmp_path, monkeypatch, in_this_p
 
 def test_integers_and_names_are_compared_exactly():
     def differences(expected, found):
-        return checking._differences({"a": expected}, {"a": found}, 1e-4)
+        return comparing._differences({"a": expected}, {"a": found}, 1e-4)
 
     whole = np.array([1, 2, 3])
     assert differences(whole, whole) == []
     assert differences(whole, np.array([1, 2, 4])) == ["'a': 1 of 3 values"]
-    assert checking._differences({"a": whole}, {"b": whole}, 1e-4) == [
+    assert comparing._differences({"a": whole}, {"b": whole}, 1e-4) == [
         "'a': it is missing",
         "'b': it is no output of predict",
     ]
@@ -137,12 +126,12 @@ def test_integers_and_names_are_compared_exactly():
 
 def test_samples_are_compared_in_what_no_sample_changes():
     def unlike(first, again, found):
-        return checking._unlike({"a": first}, {"a": again}, {"a": found})
+        return comparing._unlike_samples({"a": first}, {"a": again}, {"a": found})
 
     two, three, nan = np.ones(2), np.ones(3), np.array([1.0, np.nan])
     assert unlike(two, 2 * two, 3 * two) == []
     assert unlike(nan, nan, nan * 2) == []
-    assert "not all finite" in unlike(nan, nan, two)[0]
+    assert "finite, unlike" in unlike(nan, nan, two)[0]
     assert unlike(two, two, three) == ["'a': float64 (3,), expected float64 (2,)"]
     assert unlike(two, three, np.ones(4)) == []  # a size that is sampled too
     assert unlike(two, three, np.ones(4, "f4")) == ["'a': float32 (4,), expected float64 (2,)"]
@@ -160,9 +149,9 @@ class Coin(layers.Layer):
 
 
 def test_model_that_seldom_samples_is_found_out(tmp_path, caplog, monkeypatch, in_this_process):
-    answers = checking._answers
+    answers = checking.answers
     monkeypatch.setattr(
-        checking, "_answers", lambda *a: [{k: -v for k, v in d.items()} for d in answers(*a)]
+        checking, "answers", lambda *a: [{k: -v for k, v in d.items()} for d in answers(*a)]
     )
     with caplog.at_level(logging.WARNING, logger="tf_leaky"):
         export_saved_model(model_of(Coin()), tmp_path)
@@ -235,24 +224,99 @@ def test_examples_would_show_a_wrong_slope():
     np.testing.assert_array_equal(made["float"], checking.examples(specs)["float"])
 
 
-def test_warmup_that_makes_the_model_fail_is_caught(tmp_path):
-    """Ids beyond the table. Zeros, which are tried without a warm-up, are in it."""
+def ids_below_5():
     ids = tf.keras.Input((3,), dtype="int32", name="ids")
     part = layers.Lambda(lambda x: tf.gather(tf.ones([5, 2]), x), output_shape=(3, 2))
-    model = tf.keras.Model(ids, part(ids))
-    message = broken(tmp_path, "model.predict to run on", model, warmup=np.full((2, 3), 7))
-    assert "failed on shapes [{'ids': (1, 3)}, {'ids': (2, 3)}]" in message
-    assert export_saved_model(model, tmp_path).name == "1"
+    return tf.keras.Model(ids, part(ids))
+
+
+@pytest.mark.parametrize("notes", [True, False], ids=["note", "log"])
+def test_error_of_predict_stays_itself_and_says_on_which_examples(
+    notes, tmp_path, monkeypatch, caplog
+):
+    """Python 3.10 has no notes: there it is logged."""
+    if not notes:
+        monkeypatch.setattr(checking, "hasattr", lambda *_: False, raising=False)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        export_saved_model(ids_below_5(), tmp_path, warmup=np.full((2, 3), 7))
+    said = caught.value.__notes__[0] if hasattr(caught.value, "__notes__") else caplog.text
+    assert "on examples of shapes [{'ids': (1, 3)}, {'ids': (2, 3)}]. Nothing was pub" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [MemoryError, OSError, tf.errors.ResourceExhaustedError])
+def test_memory_that_runs_out_in_predict_is_no_error_of_the_disk(kind, tmp_path, monkeypatch):
+    model = model_of(LeakyReLU())
+    error = kind(None, None, "out of memory") if issubclass(kind, tf.errors.OpError) else kind()
+
+    def predict(*_, **__):
+        raise error
+
+    monkeypatch.setattr(type(model), "predict", predict)
+    with pytest.raises(kind) as caught:
+        export_saved_model(model, tmp_path)
+    assert caught.value is error
+
+
+def never(*_, **__):
+    raise AssertionError("it was run")
+
+
+def test_without_the_check_nothing_is_run(tmp_path, monkeypatch):
+    model = ids_below_5()
+    for where, name in ((type(model), "predict"), (subprocess, "run"), (subprocess, "Popen")):
+        monkeypatch.setattr(where, name, never)
+    version = export_saved_model(model, tmp_path, check=False, warmup=np.full((2, 3), 7))
+    assert {path.name for path in version.iterdir()} > {"saved_model.pb", "assets.extra"}
+    x = tf.keras.Input((4,), batch_size=5, name="x")
+    version = export_saved_model(tf.keras.Model(x, layers.Dense(2)(x)), tmp_path, check=False)
+    monkeypatch.undo()
+    with running.SavedModel(version) as loaded:
+        assert tf.TensorShape(loaded.inputs["x"].tensor_shape) == (5, 4)
+
+
+def test_without_the_check_xla_is_still_refused(tmp_path):
+    with pytest.raises(ValueError, match="without jit_compile=True"):
+        export_saved_model(model_of(CompiledForward()), tmp_path, check=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_in_the_graph_is_caught(tmp_path):
+    double = layers.Lambda(
+        lambda x: tf.ensure_shape(tf.py_function(lambda x: 2 * x, [x], x.dtype), [None, 4]),
+        output_shape=(4,),
+    )
+    broken(
+        tmp_path, r"to answer in a fresh process(?s:.*)Could not find callback", model_of(double)
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_that_rest_cannot_carry_is_logged(dtype, tmp_path, caplog, in_this_process):
+    """And what the log says helps, does."""
+    x = tf.keras.Input((4,), name="x", dtype=dtype)
+    y = layers.Dense(2, dtype=dtype, name="y")(x)
+    export_saved_model(tf.keras.Model(x, y), tmp_path)
+    assert "takes or returns float16 or bfloat16 in ['x', 'y']" in caplog.text
+    caplog.clear()
+    x = tf.keras.Input((4,), name="x", dtype="float32")
+    y = layers.Dense(2, dtype=dtype, name="y")(x)
+    y = layers.Activation("linear", dtype="float32")(y)
+    version = export_saved_model(tf.keras.Model(x, y), tmp_path)
+    assert caplog.text == ""
+    with running.SavedModel(version) as loaded:
+        info = [*loaded.inputs.values(), *loaded.outputs.values()]
+    assert {each.dtype for each in info} == {tf.float32.as_datatype_enum}
 
 
 def test_check_asks_what_the_warmup_file_asks(tmp_path, monkeypatch):
-    asked, run = [], checking._answers
+    asked, run = [], checking.answers
 
     def record(model, folder, requests, scratch):
         asked.extend(requests)
         return run(model, folder, requests, scratch)
 
-    monkeypatch.setattr(checking, "_answers", record)
+    monkeypatch.setattr(checking, "answers", record)
     x = np.arange(12.0).reshape(3, 4)
     export_saved_model(model_of(LeakyReLU()), tmp_path, warmup=x)
     assert [request["x"].tolist() for request in asked] == [x[:1].tolist(), x.tolist()]
@@ -292,6 +356,26 @@ def test_xla_in_the_forward_graph_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_grouped_convolutions_are_refused_with_a_way_out_that_works(tmp_path, in_this_process):
+    grouped = layers.Conv2D(4, 3, groups=2)
+    model = tf.keras.Sequential([tf.keras.Input((8, 8, 4)), grouped])
+    with pytest.raises(ValueError, match=r"(?s)with '.*conv2d.*' compiled.* Split the channels wi"):
+        export_saved_model(model, tmp_path)
+    x = tf.keras.Input((8, 8, 4), name="x")
+    parts = layers.Lambda(lambda x: tf.split(x, 2, axis=-1), output_shape=[(8, 8, 2)] * 2)(x)
+    convolutions = [layers.Conv2D(2, 3) for _ in parts]
+    joined = layers.Concatenate()(
+        [one(part) for one, part in zip(convolutions, parts, strict=True)]
+    )
+    split = tf.keras.Model(x, joined)
+    kernel, bias = grouped.get_weights()
+    for i, one in enumerate(convolutions):
+        one.set_weights([kernel[..., 2 * i : 2 * i + 2], bias[2 * i : 2 * i + 2]])
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
+    np.testing.assert_allclose(split(images), model(images), rtol=1e-5, atol=1e-6)
+    assert export_saved_model(split, tmp_path).name == "1"
+
+
 def test_xla_in_the_backward_graph_is_fine(tmp_path, in_this_process):
     version = export_saved_model(model_of(CompiledBackward()), tmp_path)
     loaded = tf.saved_model.load(version)
@@ -324,20 +408,20 @@ def test_tolerance_goes_by_where_predict_runs(monkeypatch):
     half, brain = node(a=tf.float32, b=tf.half), node(a=tf.half, b=tf.bfloat16)
     model = model_of(LeakyReLU())
     for nodes in (half, brain):
-        assert checking._tolerance(model, nodes) == 1e-4
+        assert comparing.tolerance(model, nodes) == 1e-4
     model.compile("sgd", "mse", jit_compile=True)
-    assert checking._tolerance(model, node(a=tf.float32, b=tf.int64)) == 1e-4
-    assert checking._tolerance(model, half) == 1e-2
-    assert checking._tolerance(model, brain) == 5e-2
+    assert comparing.tolerance(model, node(a=tf.float32, b=tf.int64)) == 1e-4
+    assert comparing.tolerance(model, half) == 1e-2
+    assert comparing.tolerance(model, brain) == 5e-2
     model.compile("sgd", "mse", jit_compile=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert checking._tolerance(model, node(a=tf.float32)) == 1e-2
+    assert comparing.tolerance(model, node(a=tf.float32)) == 1e-2
 
 
 def test_loose_tolerance_goes_by_the_largest_value():
     small = np.array([1e-3, 5e-4], "f4")
-    assert checking._difference(small, small + 8e-6, 1e-2) == ""
-    assert "up to 0.0005" in checking._difference(small, small[::-1], 1e-2)
+    assert comparing._difference(small, small + 8e-6, 1e-2) == ""
+    assert "up to 0.0005" in comparing._difference(small, small[::-1], 1e-2)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +463,10 @@ def test_errors_of_the_model_stay_its_own(kind, tmp_path, monkeypatch):
 
 
 def test_the_other_process_sees_no_gpu_and_no_python_path(tmp_path, monkeypatch):
-    """The GPU's memory is this process's, and PYTHONPATH could bring anything in."""
+    """The GPU's memory is this process's, and PYTHONPATH could bring anything in.
+
+    Where TensorFlow is found by PYTHONPATH, its folder is named to the process.
+    """
     asked, run = [], subprocess.run
 
     def record(command, **arguments):
@@ -391,4 +478,5 @@ def test_the_other_process_sees_no_gpu_and_no_python_path(tmp_path, monkeypatch)
     ((command, gpus),) = asked
     assert command[:2] == [sys.executable, "-I"]
     assert gpus == "-1"
+    assert Path(tf.__file__).parents[1].as_posix() in json.loads(command[4])
     assert Path(command[5]) == Path(running.__file__)

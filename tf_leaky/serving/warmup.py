@@ -1,7 +1,7 @@
 """Requests that TensorFlow Serving replays before it calls a version available.
 
 So the first real request is as fast as the next. A record that doesn't fit makes the model fail to
-load: what is written here was first held against the signature.
+load: what is written here was checked against the signature first.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _array(value: Any, spec: Any, name: str) -> np.ndarray:
     expected = f"the input {name!r}, of shape {tuple(spec.shape)} and dtype {spec.dtype.name}"
     try:
         with np.errstate(over="raise"):
-            array = running.to_array(value, spec.dtype.as_datatype_enum, name)
+            array = _converted(value, spec.dtype, name)
         reason = f"of shape {array.shape}"
     except Exception as error:  # of any kind: it is NumPy that reads it
         array, reason = None, said(error)
@@ -96,6 +96,27 @@ def _array(value: Any, spec: Any, name: str) -> np.ndarray:
             f"Received: warmup[{name!r}], {reason}. Give a batch of examples for this input."
         )
     return array
+
+
+def _converted(value: Any, dtype: Any, name: str) -> np.ndarray:
+    """`value` in NumPy's dtype for that of TensorFlow, if that loses no more than precision."""
+    array, target = np.asarray(value), np.dtype(dtype.as_numpy_dtype)
+    if dtype == tf.string:
+        texts = [text.encode() if isinstance(text, str) else text for text in array.ravel()]
+        fits = all(isinstance(text, bytes) for text in texts)
+        converted = np.empty(array.shape, object)
+        converted.ravel()[:] = texts
+    else:
+        target = np.dtype(np.float32) if target.kind == "V" else target  # bfloat16
+        array = array.astype(np.float32) if array.dtype.kind == "V" else array
+        integers = array.dtype.kind in "iu" and target.kind in "iu"
+        fits = np.can_cast(array.dtype, target, "same_kind") or integers
+        converted = array.astype(target) if fits else array
+        fits = fits and (not integers or np.array_equal(converted, array))
+    if not fits:
+        text = np.array2string(array, threshold=8)
+        raise ValueError(f"expected {name!r} to hold {dtype.name}, received {array.dtype}: {text}")
+    return converted
 
 
 def write(requests: list[Arrays], specs: dict[str, Any], folder: Path, model_name: str) -> None:
