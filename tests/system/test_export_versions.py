@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -192,16 +193,18 @@ def test_no_file_is_left_open(tmp_path):
     assert open_files() == []
 
 
-@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("locks", [True, False, "Windows"])
 def test_draft_of_another_host_is_kept_for_a_week(locks, tmp_path, monkeypatch):
-    if not locks:
+    if locks == "Windows":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    elif not locks:
         no_locks(monkeypatch)
     young, old = stale(tmp_path, "elsewhere", 6.9), stale(tmp_path, "elsewhere-2", 7.1)
     mine = stale(tmp_path, publishing._host(), 1)
     foreign = tmp_path / ".exporting-notes"
     foreign.mkdir()
     with publishing.draft(tmp_path) as folder:
-        kept = {young, foreign, folder} | (set() if locks else {mine})
+        kept = {young, foreign, folder} | (set() if locks is True else {mine})
         assert set(drafts(tmp_path)) == kept
     assert not old.exists()
 
@@ -261,13 +264,22 @@ class NoReplace:
         pass
 
 
+class Windows:
+    """`ctypes.CDLL(None)` there."""
+
+    def __init__(self, *_, **__):
+        raise TypeError("argument of type 'NoneType' is not iterable")
+
+
 class Refuses(NoReplace):
     def renameat2(self, *_):
-        running.ctypes.set_errno(errno.EINVAL)
+        publishing.ctypes.set_errno(errno.EINVAL)
         return -1
 
 
-@pytest.mark.parametrize("library", [None, NoReplace, Refuses], ids=["real", "none", "refuses"])
+@pytest.mark.parametrize(
+    "library", [None, NoReplace, Refuses, Windows], ids=["real", "none", "refuses", "Windows"]
+)
 def test_rename_never_replaces(library, tmp_path, monkeypatch):
     if library is not None:
         monkeypatch.setattr(publishing.ctypes, "CDLL", library)
@@ -313,6 +325,30 @@ def test_rename_that_loses_a_race_says_so(tmp_path, monkeypatch):
     with pytest.raises(FileExistsError):
         publishing._rename_to_new(tmp_path / "mine", tmp_path / "theirs")
     assert (tmp_path / "theirs" / "file").read_text() == "theirs"
+
+
+def test_version_is_published_without_what_windows_lacks(tmp_path, monkeypatch):
+    """No fcntl, no renameat2, and no folder that can be opened."""
+    opened, real = [], os.open
+
+    def only_files(path, flags, *arguments, **keywords):
+        opened.append(Path(path))
+        assert not Path(path).is_dir()
+        assert flags & os.O_RDWR  # as its fsync needs it
+        return real(path, flags, *arguments, **keywords)
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(publishing.ctypes, "CDLL", Windows)
+    with publishing.draft(tmp_path) as draft:
+        (draft / "made").mkdir()
+        (draft / "made" / "file").write_text("new")
+        with monkeypatch.context() as windows:
+            windows.setattr(publishing, "os", types.SimpleNamespace(**(vars(os) | {"name": "nt"})))
+            windows.setattr(publishing.os, "open", only_files)
+            assert publishing.publish(draft / "made", tmp_path, None) == tmp_path / "1"
+    assert [path.name for path in opened] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert (tmp_path / "1" / "file").read_text() == "new"
 
 
 def test_sync_is_done_where_it_can_be(tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 """Version directories that appear whole or not at all, next to a server that polls their folder.
 
 A version is written into a draft: a folder beside the versions, so on the same file system, whose
-name no server takes for a version. The name carries the host and the process. A lock on a file in
-the draft, which the system drops with the process however that ends, tells a live draft from a
-stale one; a process identifier alone would not, as it is used again, and means nothing in another
-container.
+name no server takes for a version. The name holds the host and the process. A lock on a file in the
+draft, which the system drops with the process however that ends, tells a live draft from a stale
+one; a process identifier alone would not, as it is used again, and means nothing in another
+container. Where there are no locks, as on Windows, drafts are stale after a week.
 """
 
 from __future__ import annotations
@@ -61,14 +61,16 @@ def _host() -> str:
 
 
 def _lock(folder: Path) -> int | None:
-    """An open file that holds the lock of a draft, or None on a file system without locks.
+    """An open file that holds the lock of a draft, or None where there are no locks.
 
     Raises:
         BlockingIOError: If it is held, by any process or thread.
         FileNotFoundError: If the draft is removed meanwhile.
     """
-    import fcntl  # not on Windows, where the rest of the package works
-
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return None
     path = folder / "lock"
     file = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
@@ -144,14 +146,17 @@ def _versions(base: Path) -> dict[int, str]:
 
 def _rename_to_new(folder: Path, target: Path) -> None:
     """Renames a folder, or raises FileExistsError: a plain rename replaces an empty folder."""
-    c = ctypes.CDLL(None, use_errno=True)
-    if hasattr(c, "renameat2"):
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, TypeError):  # on macOS and Windows
+        code = errno.ENOSYS
+    else:
         paths = os.fsencode(folder), os.fsencode(target)
-        if c.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE) == 0:
+        if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE) == 0:
             return
         code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOSYS):  # what a system or file system without it says
-            raise OSError(code, os.strerror(code), str(target))
+    if code not in (errno.EINVAL, errno.ENOSYS):  # what a system or file system without it says
+        raise OSError(code, os.strerror(code), str(target))
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     try:
@@ -163,7 +168,7 @@ def _rename_to_new(folder: Path, target: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Has the disk hold every file and folder below, and this one."""
+    """Writes every file and folder below, and this one, to the disk."""
     for root, _, files in os.walk(folder, topdown=False):
         for name in files:
             _sync(Path(root, name))
@@ -171,7 +176,10 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows opens no folder, and syncs only files open for writing
+        return
+    file = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(file)
     except OSError as error:
