@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 REST, GRPC = "localhost:8501", "localhost:8500"  # where TensorFlow Serving listens by default
+TRIES = 10  # of a call that the server has no thread for; with the pauses between, some 3 seconds
 
 
 class ServerError(Exception):
@@ -111,7 +113,12 @@ class RestClient:
 
 
 class GrpcClient:
-    """The same over gRPC, on one channel; see `RestClient`."""
+    """The same over gRPC, on one channel; see `RestClient`.
+
+    A server that gets more calls at once than it has threads for (4 for each CPU core, unless
+    --grpc_max_threads says more) refuses some with RESOURCE_EXHAUSTED. Such a call is sent again
+    after a pause, which doubles each time, and when no other call of this client is under way.
+    """
 
     protocol = "gRPC"
 
@@ -128,6 +135,7 @@ class GrpcClient:
         self._grpc, self._tf, self._requests = grpc, tf, predict_pb2
         options = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
         self._channel = grpc.insecure_channel(address, options)
+        self._turns = _Turns()
         self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec={"name": model}, metadata_field=["signature_def"]
@@ -161,14 +169,44 @@ class GrpcClient:
         self._channel.close()
 
     def _ask(self, method, request):
+        codes = self._grpc.StatusCode
+        for number in range(TRIES):
+            if number:
+                time.sleep(random.uniform(0.5, 1) * min(0.01 * 2**number, 1))
+            try:
+                with self._turns.take(alone=number > 0):
+                    return method(request, timeout=self._timeout)
+            except self._grpc.RpcError as error:
+                code, said = error.code(), f"{error.code().name}, {error.details()}"
+            if code in (codes.UNAVAILABLE, codes.DEADLINE_EXCEEDED):
+                raise _unreachable(self, said)
+            if code != codes.RESOURCE_EXHAUSTED:
+                raise _refused(self, said)
+        raise _overloaded(self, said)
+
+
+class _Turns:
+    """Lets calls overlap, but for one that goes alone: it waits for the others, and they for it."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._running, self._alone = 0, False
+
+    @contextlib.contextmanager
+    def take(self, alone):
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            if alone:
+                self._alone = True
+                self._changed.wait_for(lambda: self._running == 0)
+            self._running += 1
         try:
-            return method(request, timeout=self._timeout)
-        except self._grpc.RpcError as error:
-            code = error.code()
-            said = f"{code.name}, {error.details()}"
-            if code in (self._grpc.StatusCode.UNAVAILABLE, self._grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise _unreachable(self, said) from None
-            raise _refused(self, said) from None
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._alone = self._alone and not alone
+                self._changed.notify_all()
 
 
 class Measured(NamedTuple):
@@ -249,6 +287,14 @@ def _refused(client, said):
     return ServerError(
         f"client: expected an answer of the model by {client.protocol} at {client.address}. "
         f"Received: {said}. Check --model, and that the server has loaded a version of it."
+    )
+
+
+def _overloaded(client, said):
+    return ServerError(
+        f"client: expected a free thread of the server at {client.address}. Received: {said}, "
+        f"{TRIES} times. It gets more calls at once than it has threads: start it with "
+        "--grpc_max_threads=64, or ask with less --concurrency."
     )
 
 

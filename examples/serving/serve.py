@@ -9,7 +9,10 @@ The model is the one that `make demo` trained, or is trained here. The server is
    FOLDER/digits as the model `digits`; it is not stopped, for it was not started here
 2. `tensorflow_model_server` on PATH
 3. docker, with the image tensorflow/serving (--tag or TF_SERVING_TAG says which)
-4. the stand-in that speaks TF Serving's protocol from tests/, which is not TensorFlow Serving
+4. `stand_in.py` beside this file, which speaks TF Serving's protocol and is not TensorFlow Serving
+
+Each that is started here gets --grpc_max_threads=64: by default TensorFlow Serving has 4 threads
+for each CPU core, and refuses more gRPC calls at once with RESOURCE_EXHAUSTED.
 
 --stay keeps it up until Ctrl-C. A `kill -9` of this script ends the stand-in too, but not
 TensorFlow Serving (2, 3), whose process is printed. That listens on every interface of the machine
@@ -36,8 +39,9 @@ import client
 import numpy as np
 
 EXAMPLES = Path(__file__).parents[1]
-STAND_IN = EXAMPLES.parent / "tests" / "stand_in.py"
+STAND_IN = Path(__file__).with_name("stand_in.py")
 BINARY = "tensorflow_model_server"
+MORE_CALLS = "--grpc_max_threads=64"
 
 
 class Found(NamedTuple):
@@ -72,7 +76,7 @@ def find_server(tag="latest"):
         return Found("docker", f"TensorFlow Serving, docker image tensorflow/serving:{tag}", tag)
     return Found(
         "stand-in",
-        "a stand-in that speaks TF Serving's protocol, tests/stand_in.py, and not TensorFlow "
+        "a stand-in that speaks TF Serving's protocol, stand_in.py, and not TensorFlow "
         f"Serving: TF_SERVING_ADDR is not set, {BINARY} is not on PATH and docker does not answer",
     )
 
@@ -173,7 +177,7 @@ def serving(found, base_path, name, version=None, timeout=120):
 
 def _command(found, base_path, name, rest, grpc, container):
     flags = [f"--port={grpc}", f"--rest_api_port={rest}"]
-    flags += [f"--model_name={name}", f"--model_base_path={base_path}"]
+    flags += [f"--model_name={name}", f"--model_base_path={base_path}", MORE_CALLS]
     if found.kind == "binary":
         return [BINARY, *flags]
     if found.kind == "stand-in":
@@ -182,7 +186,7 @@ def _command(found, base_path, name, rest, grpc, container):
         *["docker", "run", "--rm", "--name", container],
         *["--publish", f"127.0.0.1:{grpc}:8500", "--publish", f"127.0.0.1:{rest}:8501"],
         *["--mount", f"type=bind,source={base_path},target=/models/{name},readonly"],
-        *["--env", f"MODEL_NAME={name}", f"tensorflow/serving:{found.tag}"],
+        *["--env", f"MODEL_NAME={name}", f"tensorflow/serving:{found.tag}", MORE_CALLS],
     ]
 
 
@@ -282,7 +286,7 @@ def get_model(folder, epochs):
 
 
 def check(make, address, images, expected, arguments):
-    """Asks over one protocol, and holds every answer against the predictions of Keras."""
+    """Asks over one protocol, and compares every answer with the predictions of Keras."""
     with contextlib.closing(make(address, "digits")) as connected:
         connected.predict(images[:1])  # the first request opens the connection
         measured = client.measure(

@@ -89,12 +89,11 @@ def test_signatures_and_scalars_and_unknown_shapes(tmp_path):
         assert model.run({"x": np.ones((1, 3))})["y"] == 3
         with pytest.raises(RuntimeError, match=r"expected inputs \['x'\], received \['z'\]"):
             model.run({"z": 1})
-    with SavedModel(path, "other") as model:
-        assert model.run({"z": 5})["z"].shape == ()
-        assert model.run({"z": [[5]]})["z"].tolist() == [[5]]
-        assert model.run({"z": 5})["zeros"].item() == b"a\0"
-    with pytest.raises(RuntimeError, match=r"one of the signatures \[.*\], received 'none'"):
-        SavedModel(path, "none")
+        assert model.run({"z": 5}, "other")["z"].shape == ()
+        assert model.run({"z": [[5]]}, "other")["z"].tolist() == [[5]]
+        assert model.run({"z": 5}, "other")["zeros"].item() == b"a\0"
+        with pytest.raises(RuntimeError, match=r"one of the signatures \[.*\], received 'none'"):
+            model.run({"z": 5}, "none")
 
 
 def test_what_is_no_model_is_refused(tmp_path):

@@ -22,51 +22,58 @@ if __name__ == "__main__":  # before TensorFlow is imported, which imports Keras
 
 import tensorflow as tf
 
+_DEFAULT = "serving_default"
 _PACKED = ("size", "bytes")
 
 
 class SavedModel:
-    """A SavedModel in a session, with one signature to run. Runs may overlap in threads.
+    """A SavedModel in a session. Runs may overlap in threads.
+
+    Its attribute `signatures` maps names to each SignatureDef, `inputs` and `outputs` the names of
+    `serving_default`'s to each TensorInfo.
 
     Args:
         path: The directory that holds `saved_model.pb`.
-        signature: The name of the signature.
 
     Raises:
-        RuntimeError: If TensorFlow can't load the model, with its message, or the model has no such
-            signature.
+        RuntimeError: If TensorFlow can't load the model, with its message, or the model has no
+            signature `serving_default`.
     """
 
-    def __init__(self, path: str | Path, signature: str = "serving_default") -> None:
+    def __init__(self, path: str | Path) -> None:
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
             meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
             self.signatures = dict(meta_graph.signature_def)
-            if signature not in self.signatures:
-                raise RuntimeError(
-                    f"expected one of the signatures {sorted(self.signatures)}, "
-                    f"received {signature!r}"
-                )
+            default = self._signature(_DEFAULT)
         except Exception as error:
             self.close()
             raise _plain_error(error) from error
-        found = self.signatures[signature]
-        self.inputs, self.outputs = dict(found.inputs), dict(found.outputs)
+        self.inputs, self.outputs = dict(default.inputs), dict(default.outputs)
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Returns the signature's outputs for `inputs`, both by name; bfloat16 comes as float32.
+    def run(self, inputs: Mapping[str, Any], signature: str = _DEFAULT) -> dict[str, np.ndarray]:
+        """Returns a signature's outputs for `inputs`, both by name; bfloat16 comes as float32.
 
         Raises:
-            RuntimeError: If the names are not those of the inputs, or the model fails.
+            RuntimeError: If there is no such signature, the names are not those of its inputs, or
+                the model fails.
         """
-        if inputs.keys() != self.inputs.keys():
-            raise RuntimeError(f"expected inputs {sorted(self.inputs)}, received {sorted(inputs)}")
-        feeds = {self.inputs[name].name: value for name, value in inputs.items()}
-        fetches = {name: info.name for name, info in self.outputs.items()}
+        chosen = self._signature(signature)
+        if inputs.keys() != chosen.inputs.keys():
+            expected = sorted(chosen.inputs)
+            raise RuntimeError(f"expected inputs {expected}, received {sorted(inputs)}")
+        feeds = {chosen.inputs[name].name: value for name, value in inputs.items()}
+        fetches = {name: info.name for name, info in chosen.outputs.items()}
         try:
             return plain(self._session.run(fetches, feeds))
         except Exception as error:
             raise _plain_error(error) from error
+
+    def _signature(self, name: str) -> Any:
+        if name not in self.signatures:
+            known = sorted(self.signatures)
+            raise RuntimeError(f"expected one of the signatures {known}, received {name!r}")
+        return self.signatures[name]
 
     def close(self) -> None:
         """Frees the session."""
