@@ -287,7 +287,7 @@ def exported_answers(given, path):
     assert given["version"] is None or path.name == str(int(given["version"]))
     assert sorted(p.name for p in path.parent.iterdir() if p.name != "there.txt") == [path.name]
     with running.SavedModel(path) as served:
-        assert served.run
+        assert served.outputs
 
 
 def plot_answers(given, ax):
@@ -506,12 +506,14 @@ FACES = {
             "base_path": lambda: "base",
             "version": lambda: None,
             "warmup": lambda: None,
+            "check": lambda: True,
         },
         {
             "model": MODELS | {"subclassed model"},
             "base_path": NAMES | {"folder", "folder's name", "new folder", "path of folder"},
             "version": {"None", "1", "3", "np.int64"},
             "warmup": TABLES | {"None"},
+            "check": {"True", "False"},
         },
         exported_answers,
         tf_leaky.export_saved_model,

@@ -84,6 +84,11 @@ def test_version_that_is_no_integer(version, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_check_that_is_not_true_or_false(tmp_path):
+    match = r"check to be True or False\. Received: check='no'\. False skips"
+    refused(TypeError, match, small_model(), tmp_path, check="no")
+
+
 def test_no_version_above_the_highest(tmp_path, in_this_process):
     (tmp_path / str(2**63 - 1)).mkdir()
     refused(

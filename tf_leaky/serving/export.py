@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky import keras_compat
-from tf_leaky.checks import check_built_model
+from tf_leaky.checks import check_built_model, shown
 from tf_leaky.serving import checking, comparing, destination, publishing, signatures
 from tf_leaky.serving import warmup as warmup_requests
 
@@ -77,7 +77,8 @@ def export_saved_model(
         The path of the new version directory.
 
     Raises:
-        TypeError: If `model` is not a Keras model, `base_path` no path or `version` no integer.
+        TypeError: If `model` is not a Keras model, `base_path` no path, `version` no integer or
+            `check` not True or False.
         ValueError: If the model is not built, or belongs to several workers (load its file outside
             of their strategy); its inputs are not known, have no known rank, or are sparse or
             ragged; its forward pass is compiled with XLA; `base_path` is empty, a URL, not UTF-8 or
@@ -101,6 +102,11 @@ def export_saved_model(
     """
     check_built_model(model, subject=_SUBJECT)
     _check_alone(model)
+    if not isinstance(check, bool):
+        raise TypeError(
+            f"{_SUBJECT}: expected check to be True or False. Received: check={shown(check)}. "
+            "False skips the run of the model and of the export."
+        )
     base = destination.checked_base(base_path)
     number = destination.checked_version(version)
     inputs = _inputs(model, warmup, check)
