@@ -11,8 +11,6 @@ refuses more than N gRPC calls at once (4 for each CPU core) with RESOURCE_EXHAU
 """
 
 import argparse
-import base64
-import binascii
 import json
 import os
 import re
@@ -27,10 +25,11 @@ from urllib.parse import unquote
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import grpc
-import numpy as np
+import rest_json
 import tensorflow as tf
 from google.protobuf import json_format
 from grpc import StatusCode
+from rest_json import RequestError
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -46,15 +45,6 @@ PREDICT = re.compile(VERSION + ":(classify|regress|predict)", re.I)
 STATUS = re.compile(VERSION + "(?:/(metadata))?", re.I)
 HTTP = {StatusCode.INVALID_ARGUMENT: 400, StatusCode.NOT_FOUND: 404}
 GRPC_THREADS = 4 * (os.cpu_count() or 1)
-HALVES = {tf.float16: "half", tf.bfloat16: "bfloat16"}  # which REST can't carry
-
-
-class RequestError(Exception):
-    """An error that goes to the client, with gRPC's code for it."""
-
-    def __init__(self, message, code=StatusCode.INVALID_ARGUMENT):
-        super().__init__(message)
-        self.code = code
 
 
 class Model:
@@ -109,107 +99,6 @@ class Model:
         return response, signatures
 
 
-def predict_json(model, body):
-    """What a predict over REST answers, as an object."""
-    request = _parse(body)
-    name = str(request.get("signature_name", "serving_default"))
-    signature = model.signature(name)
-    given = request.keys() & {"instances", "inputs"}
-    if len(given) != 1:
-        raise RequestError(f"Expecting one of 'inputs' or 'instances' keys, not {sorted(given)}")
-    by_row = given == {"instances"}
-    columns = _columns(request["instances"], signature) if by_row else request["inputs"]
-    if not _is_object(columns):
-        columns = {_only(signature.inputs): columns}
-    if missing := signature.inputs.keys() - columns.keys():
-        raise RequestError(f"Missing named input: {min(missing)} in 'inputs' object.")
-    arrays = {n: _array(columns[n], info.dtype) for n, info in signature.inputs.items()}
-    outputs = model.run(arrays, name)
-    answer = {n: _values(n, outputs[n], info.dtype) for n, info in signature.outputs.items()}
-    if len(answer) == 1:
-        (answer,) = answer.values()
-    elif by_row:
-        try:
-            rows = zip(*answer.values(), strict=True)
-            answer = [dict(zip(answer, row, strict=True)) for row in rows]
-        except (TypeError, ValueError):
-            raise RequestError("Tensors have inconsistent batch sizes") from None
-    return {"predictions" if by_row else "outputs": answer}
-
-
-def _parse(body):
-    """NaN and infinities are read, and what follows the first value is not."""
-    try:
-        value, _ = json.JSONDecoder().raw_decode(body.decode().lstrip())
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"JSON Parse error: {error}") from None
-    if not isinstance(value, dict):
-        raise RequestError(f"JSON Value: {json.dumps(value)[:256]} Is not object")
-    return value
-
-
-def _is_object(value):
-    return isinstance(value, dict) and value.keys() != {"b64"}
-
-
-def _only(inputs):
-    if len(inputs) != 1:
-        raise RequestError("Expecting an object, as the signature has several inputs")
-    return next(iter(inputs))
-
-
-def _columns(instances, signature):
-    """The row form's values by input."""
-    if not isinstance(instances, list) or not instances:
-        raise RequestError("Expecting 'instances' to be a list with values in it")
-    if not all(_is_object(row) for row in instances):
-        return {_only(signature.inputs): instances}
-    for row in instances:
-        if row.keys() != signature.inputs.keys():
-            raise RequestError(f"keys must be equal to: {','.join(sorted(signature.inputs))}")
-    return {name: [row[name] for row in instances] for name in signature.inputs}
-
-
-def _array(value, dtype):
-    """A JSON value as an array; lists of unequal lengths are values of the wrong type there."""
-    dtype = tf.as_dtype(dtype)
-    array = np.array(value, object)
-    fits = {bool: dtype.is_bool, str: dtype == tf.string, dict: dtype == tf.string}
-    fits |= {int: dtype.is_integer or dtype.is_floating, float: dtype.is_floating}
-    for leaf in array.ravel():
-        if dtype in HALVES or not fits.get(type(leaf)):
-            text, expected = json.dumps(leaf)[:256], HALVES.get(dtype, dtype.name)
-            raise RequestError(f"JSON Value: {text} is not of expected type: {expected}")
-    if dtype == tf.string:
-        return np.array([_bytes(leaf) for leaf in array.ravel()], object).reshape(array.shape)
-    try:
-        with np.errstate(over="ignore"):  # 1e39 is infinite in float32, as in the server
-            return array.astype(dtype.as_numpy_dtype)
-    except OverflowError as error:
-        raise RequestError(f"JSON Value is not of expected type: {error}") from None
-
-
-def _bytes(leaf):
-    if isinstance(leaf, str):
-        return leaf.encode()
-    try:
-        return base64.b64decode(leaf["b64"], validate=True)
-    except (binascii.Error, KeyError, TypeError):
-        raise RequestError("Unable to base64 decode") from None
-
-
-def _values(name, array, dtype):
-    """An output as nested lists; strings in base64 where its name ends with `_bytes`."""
-    dtype = tf.as_dtype(dtype)
-    if dtype in HALVES:
-        raise RequestError(f"Failed to write JSON value for tensor type: {HALVES[dtype]}")
-    if dtype == tf.string and name.endswith("_bytes"):
-        array = np.vectorize(lambda b: {"b64": base64.b64encode(b).decode()}, "O")(array)
-    elif dtype == tf.string:
-        array = np.vectorize(lambda b: b.decode(errors="replace"), "O")(array)
-    return array.tolist()
-
-
 class _RestHandler(BaseHTTPRequestHandler):
     """One connection of REST."""
 
@@ -261,7 +150,7 @@ class _RestHandler(BaseHTTPRequestHandler):
         self.model.check(name, number, label)
         if what.lower() != "predict":
             raise RequestError("No classification or regression inputs found in SignatureDef")
-        return json.dumps(predict_json(self.model, body))
+        return json.dumps(rest_json.predict(self.model, body))
 
 
 def _text(message):
