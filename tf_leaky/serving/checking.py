@@ -104,10 +104,10 @@ def _compiled(model: Any, node: str, functions: set[str]) -> str:
     """What a user can do about a node that has to be compiled."""
     if any("_conv_xla" in name or "_jit_compiled_convolution" in name for name in functions):
         way_out = (
-            "It is Keras that compiles convolutions with groups > 1, and channels-first Conv3D, "
-            "and it has no switch for that. Split the channels with a Lambda layer, give each "
-            "group a Conv of its own and concatenate them, which is the same function; take "
-            "DepthwiseConv2D where each channel is a group; or put Conv3D's channels last."
+            "Keras itself compiles convolutions with groups > 1 and channels-first Conv3D, and no "
+            "setting turns that off. Split the channels with a Lambda layer, give each group its "
+            "own Conv and concatenate them, which is the same function; take DepthwiseConv2D where "
+            'each channel is a group; or give Conv3D data_format="channels_last".'
         )
     else:
         way_out = "Take jit_compile=True out of the layer."
