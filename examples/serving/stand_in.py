@@ -99,6 +99,10 @@ class Model:
         return response, signatures
 
 
+class _HttpServer(ThreadingHTTPServer):
+    request_queue_size = 128  # connections that wait: the default of 5 makes a burst wait a second
+
+
 class _RestHandler(BaseHTTPRequestHandler):
     """One connection of REST."""
 
@@ -205,7 +209,7 @@ def _sent(context):
 def serving(model, rest_port=0, grpc_port=0, grpc_max_threads=GRPC_THREADS):
     """Serves a `Model` for the block; yields the addresses of REST and gRPC as `host:port`."""
     handler = type("Handler", (_RestHandler,), {"model": model})
-    rest = ThreadingHTTPServer(("127.0.0.1", rest_port), handler)
+    rest = _HttpServer(("127.0.0.1", rest_port), handler)
     over_grpc = grpc.server(
         futures.ThreadPoolExecutor(grpc_max_threads),
         maximum_concurrent_rpcs=grpc_max_threads,
