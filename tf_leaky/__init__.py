@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from tf_leaky import keras_compat as _first  # noqa: F401  refuses other backends than TensorFlow
+from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion import convert, freeze, to_keras
 from tf_leaky.inspection import ActivationMonitor, plot_activations, plot_leaky_relu
 from tf_leaky.layer import LeakyReLU
@@ -12,6 +12,7 @@ from tf_leaky.serving import export_saved_model
 __all__ = [
     "DEFAULT_ALPHA",
     "ActivationMonitor",
+    "BatchNormLeakyReLU",
     "LeakyReLU",
     "convert",
     "export_saved_model",

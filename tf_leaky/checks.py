@@ -169,33 +169,33 @@ def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
     return axes if isinstance(axis, list | tuple) else axes[0]
 
 
-def checked_input_shape(input_shape: Any) -> tf.TensorShape:
+def checked_input_shape(input_shape: Any, *, subject: str = "LeakyReLU") -> tf.TensorShape:
     """Returns the shape of the one input, or raises a TypeError if there are several."""
     try:
         if not isinstance(input_shape, list | tuple | tf.TensorShape | None):
             raise TypeError
         return tf.TensorShape(input_shape)
     except Exception as error:  # of any kind: sizes may be any objects
-        raise _several_inputs("input_shape", input_shape) from error
+        raise _several_inputs("input_shape", input_shape, subject) from error
 
 
-def check_one_tensor(inputs: Any) -> None:
+def check_one_tensor(inputs: Any, *, subject: str = "LeakyReLU") -> None:
     """Raises TypeError for a list, tuple or dict, which TensorFlow would stack in silence.
 
     And for a sparse or ragged symbolic input, on which only the first real call would fail.
     """
     if isinstance(inputs, list | tuple | dict):
-        raise _several_inputs("inputs", type(inputs))
+        raise _several_inputs("inputs", type(inputs), subject)
     if getattr(inputs, "sparse", False) or getattr(inputs, "ragged", False):
         raise TypeError(
-            f"LeakyReLU: expected a dense input. Received: inputs={shown(inputs)}. "
+            f"{subject}: expected a dense input. Received: inputs={shown(inputs)}. "
             "Make it dense first, or use tf_leaky.leaky_relu on its values."
         )
 
 
-def _several_inputs(name: str, received: Any) -> TypeError:
+def _several_inputs(name: str, received: Any, subject: str) -> TypeError:
     return TypeError(
-        "LeakyReLU: expected one input tensor. "
+        f"{subject}: expected one input tensor. "
         f"Received: {name}={shown(received)}. Call the layer once for each tensor."
     )
 
@@ -231,8 +231,16 @@ def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> d
     return sizes
 
 
-def checked_keras_object(kind: str, value: Any) -> Any:
-    """The Keras constraint or regularizer that `value` stands for: its name, config or itself.
+def checked_keras_object(
+    kind: str, value: Any, *, of: str = "alpha", subject: str = "LeakyReLU"
+) -> Any:
+    """The Keras constraint, regularizer or initializer that `value` stands for.
+
+    Args:
+        kind: "constraint", "regularizer" or "initializer".
+        value: Its name, its config or itself.
+        of: The weight that it is for.
+        subject: The name that an error message starts with.
 
     Configs and names come from files. tf_keras would import any module that a config names, and
     take whatever is in it; here only what is registered and Keras's own is found.
@@ -255,10 +263,10 @@ def checked_keras_object(kind: str, value: Any) -> Any:
             raise ValueError(found)
         return found
     except Exception as error:  # of any kind: a name may be any object
-        own = '"positive", ' if kind == "constraint" else ""
+        own = '"positive", ' if (of, kind) == ("alpha", "constraint") else ""
         raise ValueError(
-            f"LeakyReLU: expected alpha_{kind} to be {own}None or a Keras {kind}. "
-            f"Received: alpha_{kind}={shown(value)}. See tf.keras.{kind}s, and register one of "
+            f"{subject}: expected {of}_{kind} to be {own}None or a Keras {kind}. "
+            f"Received: {of}_{kind}={shown(value)}. See tf.keras.{kind}s, and register one of "
             "your own with tf.keras.utils.register_keras_serializable."
         ) from error
 

@@ -186,3 +186,28 @@ def keras_leaky_relu(slope: float, **kwargs: Any) -> Any:
 def slope_of_keras_leaky_relu(layer: Any) -> float:
     """The slope of Keras's own LeakyReLU."""
     return float(layer.negative_slope if hasattr(layer, "negative_slope") else layer.alpha)
+
+
+def batch_norm_is_fused(rank: int, axis: int, dtype: Any, *, synchronized: bool) -> bool:
+    """Whether Keras's own BatchNormalization uses TensorFlow's fused kernel, as tf_keras's may.
+
+    With that, the moving variance is of batch variances with n - 1 in place of n.
+    """
+    if not LEGACY or synchronized or tf.as_dtype(dtype) == tf.float64:
+        return False
+    return (rank, axis) in ((4, 1), (4, 3), (5, 1), (5, 4))
+
+
+def moving_average_options() -> dict[str, Any]:
+    """How Keras's own BatchNormalization adds its moving averages, for distribution strategies."""
+    if not LEGACY:
+        return {}
+    return {
+        "synchronization": tf.VariableSynchronization.ON_READ,
+        "aggregation": tf.VariableAggregation.MEAN,
+    }
+
+
+def added_to_masked_count() -> float:
+    """What Keras 3's BatchNormalization adds to the number of elements that a mask lets through."""
+    return 0.0 if LEGACY else float(tf.keras.backend.epsilon())

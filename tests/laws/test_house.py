@@ -20,10 +20,12 @@ ROOMS = {
     "ops": {"tensorflow", "numpy", "checks"},
     "layer": {"tensorflow", "numpy", *BELOW, "ops"},
     "structure": {"tensorflow"},
+    "batch_norm_ops": {"tensorflow", "ops"},
+    "batch_norm": {"tensorflow", "numpy", *BELOW, "ops", "layer", "batch_norm_ops"},
     "conversion": {"tensorflow", "numpy", *BELOW, "ops", "layer", "structure"},
     "inspection": {"tensorflow", "numpy", "matplotlib", *BELOW, "ops", "layer", "structure"},
     "serving": {"tensorflow", "numpy", "tensorflow_serving", *BELOW},
-    "__init__": {"keras_compat", "layer", "ops", "conversion", "inspection", "serving"},
+    "__init__": {"layer", "batch_norm", "ops", "conversion", "inspection", "serving"},
 }
 
 
@@ -60,6 +62,7 @@ def test_room_imports_only_what_stands_below_it(room):
 def test_public_names():
     assert sorted(tf_leaky.__all__) == [
         "ActivationMonitor",
+        "BatchNormLeakyReLU",
         "DEFAULT_ALPHA",
         "LeakyReLU",
         "convert",

@@ -1,0 +1,451 @@
+"""The Keras layer `BatchNormLeakyReLU`. The mathematics is in `batch_norm_ops`."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky import keras_compat
+from tf_leaky.batch_norm_ops import (
+    Batch,
+    Channels,
+    batch_norm_leaky_relu,
+    normalized_leaky_relu,
+    wider,
+)
+from tf_leaky.checks import (
+    check_floating,
+    check_one_tensor,
+    checked_input_shape,
+    checked_keras_object,
+    constant_slopes,
+    shown,
+)
+from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, _KeepPositive, _register, _serialize
+from tf_leaky.ops import DEFAULT_ALPHA
+
+_NAME = "BatchNormLeakyReLU"
+
+
+@_register(package="tf_leaky", name=_NAME)
+class BatchNormLeakyReLU(tf.keras.layers.Layer):
+    """Batch normalisation and then leaky ReLU, in one layer that keeps only its output.
+
+    It computes what `BatchNormalization` and then `LeakyReLU` compute, and its weights are theirs.
+    But the two keep two or three tensors of their size for the backward pass, and this layer keeps
+    one, which the next layer keeps anyway: a leaky ReLU can be inverted, so that the output tells
+    what was normalised.
+
+    Args:
+        alpha: The slope of leaky ReLU for negative inputs (dimensionless), at least 1e-3: the fixed
+            one, or the initial value of a trained one. A number; where `alpha_axis` is given, also
+            a list or an array with one for each channel.
+        trainable_alpha: Whether the slope is trained.
+        alpha_axis: None for one slope. The same as `axis` for one slope per channel.
+        alpha_constraint: What keeps a trained slope in bounds: "positive" for at least 1e-3, None
+            or a Keras constraint. The layer computes with 1e-3 in place of any smaller slope.
+        alpha_regularizer: A Keras regularizer for a trained slope.
+        axis: The axis of the channels, along which there are a gamma and a beta for each index.
+        momentum: Of the moving averages: new = momentum * old + (1 - momentum) * batch.
+        epsilon: What is added to the variance before its root is taken.
+        center: Whether there is a beta.
+        scale: Whether there is a gamma.
+        beta_initializer: As in `BatchNormalization`, and so are those that follow.
+        gamma_initializer: Initializer of gamma.
+        moving_mean_initializer: Initializer of the moving mean.
+        moving_variance_initializer: Initializer of the moving variance.
+        beta_regularizer: Regularizer of beta.
+        gamma_regularizer: Regularizer of gamma.
+        beta_constraint: Constraint of beta.
+        gamma_constraint: Constraint of gamma.
+        synchronized: Whether a batch's mean and variance are those of all replicas' parts of it.
+        **kwargs: `name`, `dtype` and whatever else every Keras layer takes.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, ..., channels)`, or with the channels at `axis`.
+        training: True to normalise with the mean and variance of the batch and to update the moving
+            averages, which is not done where the layer's `trainable` is False. Else the moving
+            averages are used.
+        mask: None, or a bool tensor of the shape of `inputs` without the last axis: the elements
+            that the mean and variance are of. All are normalised.
+
+    Attributes:
+        gamma: The scale of each channel, or None. The weights are of shape `(channels,)`, float32
+            or, in a float64 layer, float64.
+        beta: The offset of each channel, or None.
+        moving_mean: The moving mean of each channel.
+        moving_variance: The moving variance of each channel.
+        alpha: The number of a fixed slope, else the variable, the last of the layer's weights.
+
+    Output shape:
+        The same as the input's. Masks pass through.
+
+    Gradient:
+        With xhat = (z - mean) / sqrt(variance + epsilon), u = gamma * xhat + beta, du = upstream
+        where y > 0 and alpha * upstream elsewhere, and sums and means over a channel:
+        dbeta = sum(du), dgamma = sum(du * xhat), dalpha = sum(0 where y > 0, upstream * u
+        elsewhere), dz = gamma / sqrt(variance + epsilon) * (du - mean(du) - xhat * mean(du*xhat)).
+        u is read off y and xhat is (u - beta) / gamma, in float32 or wider. So dgamma carries the
+        rounding of y times beta / gamma; where abs(gamma) is below 1e-3 and what the rounding of y
+        leaves of it, dgamma is smaller than it should be. A gamma of 0 counts as 1e-20 (6e-5 in
+        float16), from which it can be trained.
+
+    Raises:
+        TypeError: If `alpha`, `momentum` or `epsilon` is not numeric, `trainable_alpha` is no bool,
+            `axis` or `alpha_axis` is no integer, or the layer is called on several tensors.
+        ValueError: If `alpha` is below 1e-3, not finite or of another shape than the channels', the
+            input has no axis `axis` of known size, `alpha_axis` is another axis than `axis`, a
+            mask has another shape, `renorm` is asked for, or an initializer, regularizer or
+            constraint is unknown.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> layer = BatchNormLeakyReLU(alpha=0.25)
+        >>> y = layer(tf.constant([[-1.0], [1.0]]), training=True)
+        >>> [round(float(each), 3) for each in y[:, 0]]
+        [-0.25, 1.0]
+        >>> [weight.name.split("/")[-1].split(":")[0] for weight in layer.weights]
+        ['gamma', 'beta', 'moving_mean', 'moving_variance']
+
+    References:
+        - Ioffe, Szegedy, "Batch Normalization", https://arxiv.org/abs/1502.03167
+        - Rota Bulo, Porzi, Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized
+          Training of DNNs", https://arxiv.org/abs/1712.02616
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: Any = DEFAULT_ALPHA,
+        trainable_alpha: bool = False,
+        alpha_axis: int | None = None,
+        alpha_constraint: Any = "positive",
+        alpha_regularizer: Any = None,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**_without_renorm(kwargs))
+        self.supports_masking = True
+        check_floating(self.compute_dtype, "dtype", subject=_NAME)
+        if not isinstance(trainable_alpha, bool):
+            raise TypeError(
+                f"{_NAME}: expected trainable_alpha to be True or False. "
+                f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
+            )
+        self.trainable_alpha = trainable_alpha
+        self.axis = _checked_axis("axis", axis)
+        self.alpha_axis = None if alpha_axis is None else _checked_axis("alpha_axis", alpha_axis)
+        self.alpha_constraint = alpha_constraint
+        if not (isinstance(alpha_constraint, str) and alpha_constraint == "positive"):
+            self.alpha_constraint = _checked_part("alpha", "constraint", alpha_constraint)
+        self.alpha_regularizer = _checked_part("alpha", "regularizer", alpha_regularizer)
+        self.momentum = _checked_number("momentum", momentum)
+        self.epsilon = _checked_number("epsilon", epsilon)
+        self.center, self.scale = bool(center), bool(scale)
+        self.synchronized = bool(synchronized)
+        self.beta_initializer = _checked_part("beta", "initializer", beta_initializer)
+        self.gamma_initializer = _checked_part("gamma", "initializer", gamma_initializer)
+        self.moving_mean_initializer = _checked_part(
+            "moving_mean", "initializer", moving_mean_initializer
+        )
+        self.moving_variance_initializer = _checked_part(
+            "moving_variance", "initializer", moving_variance_initializer
+        )
+        self.beta_regularizer = _checked_part("beta", "regularizer", beta_regularizer)
+        self.gamma_regularizer = _checked_part("gamma", "regularizer", gamma_regularizer)
+        self.beta_constraint = _checked_part("beta", "constraint", beta_constraint)
+        self.gamma_constraint = _checked_part("gamma", "constraint", gamma_constraint)
+        self._initial_alpha = self._checked_alpha(alpha)
+        self.alpha: Any = (
+            self._initial_alpha if self._initial_alpha.ndim else float(self._initial_alpha)
+        )
+        self.gamma = self.beta = self.moving_mean = self.moving_variance = None
+
+    def _checked_alpha(self, alpha: Any) -> np.ndarray:
+        values = constant_slopes(alpha, self.compute_dtype, subject=_NAME)
+        if values.ndim > (self.alpha_axis is not None):
+            raise ValueError(
+                f"{_NAME}: expected alpha to be one number, or one for each channel where "
+                f"alpha_axis is given. Received: alpha={shown(alpha)}, "
+                f"alpha_axis={self.alpha_axis}. Give alpha_axis={self.axis} for slopes per channel."
+            )
+        if (values < SMALLEST_POSITIVE_ALPHA).any():
+            raise ValueError(
+                f"{_NAME}: expected alpha to be at least {SMALLEST_POSITIVE_ALPHA}, as the output "
+                f"has to tell the input. Received: alpha={shown(alpha)}. Give a larger alpha, or "
+                "use BatchNormalization and then ReLU or LeakyReLU."
+            )
+        return values
+
+    def build(self, input_shape: Any) -> None:
+        """Makes gamma, beta, the moving averages and, unless it is one fixed number, alpha."""
+        shape = checked_input_shape(input_shape, subject=_NAME)
+        self._rank, self._positive_axis, size = self._place(shape)
+        self.input_spec = tf.keras.layers.InputSpec(
+            ndim=self._rank, axes={self._positive_axis: size}
+        )
+        if self.scale:
+            self.gamma = self._add_weight(
+                "gamma",
+                (size,),
+                initializer=self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+            )
+        if self.center:
+            self.beta = self._add_weight(
+                "beta",
+                (size,),
+                initializer=self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+            )
+        self.moving_mean = self._add_average("moving_mean", size, self.moving_mean_initializer)
+        self.moving_variance = self._add_average(
+            "moving_variance", size, self.moving_variance_initializer
+        )
+        if self.trainable_alpha or self.alpha_axis is not None:
+            self.alpha = self._add_alpha(size)
+        self.built = True
+
+    def _place(self, shape: tf.TensorShape) -> tuple[int, int, int]:
+        """The rank of such an input, the axis of its channels counted from 0, and their number."""
+        received = f"Received: axis={self.axis}, input_shape={shape}."
+        if shape.rank is None or not -shape.rank <= self.axis < shape.rank:
+            raise ValueError(
+                f"{_NAME}: expected an input of known rank that has the axis of the channels. "
+                f"{received} Give the input a shape, and its axis of channels as axis."
+            )
+        axis = self.axis % shape.rank
+        if shape[axis] is None:
+            raise ValueError(
+                f"{_NAME}: expected the number of channels to be known. {received} "
+                "Give the input its size along axis."
+            )
+        if self.alpha_axis is not None and self.alpha_axis % shape.rank != axis:
+            raise ValueError(
+                f"{_NAME}: expected alpha_axis to be None or the axis of the channels. {received} "
+                f"alpha_axis={self.alpha_axis}. Give alpha_axis={self.axis} for slopes per channel."
+            )
+        return shape.rank, axis, shape[axis]
+
+    def _add_weight(
+        self, name: str, shape: Any, *, regularizer: Any, constraint: Any, **options: Any
+    ) -> Any:
+        """A weight; below float32, small steps and averages of many batches would be lost."""
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype="float64" if self.dtype == "float64" else "float32",
+            autocast=False,
+            regularizer=keras_compat.as_instance("regularizer", regularizer),
+            constraint=keras_compat.as_instance("constraint", constraint),
+            **options,
+        )
+
+    def _add_average(self, name: str, size: int, initializer: Any) -> Any:
+        return self._add_weight(
+            name,
+            (size,),
+            initializer=initializer,
+            regularizer=None,
+            constraint=None,
+            trainable=False,
+            **keras_compat.moving_average_options(),
+        )
+
+    def _add_alpha(self, size: int) -> Any:
+        shape = () if self.alpha_axis is None else (size,)
+        if self._initial_alpha.ndim and self._initial_alpha.shape != shape:
+            raise ValueError(
+                f"{_NAME}: expected alpha to be a number or of shape {shape}, as there are {size} "
+                f"channels. Received: alpha.shape={self._initial_alpha.shape}. "
+                "Give one slope for each channel."
+            )
+        constraint = regularizer = None
+        if self.trainable_alpha:
+            positive = self.alpha_constraint == "positive"
+            constraint = _KeepPositive() if positive else self.alpha_constraint
+            regularizer = self.alpha_regularizer
+        return self._add_weight(
+            "alpha",
+            shape,
+            initializer=self._fill_alpha,
+            trainable=self.trainable_alpha,
+            constraint=constraint,
+            regularizer=regularizer,
+        )
+
+    def _fill_alpha(self, shape: Any, dtype: Any) -> tf.Tensor:
+        return tf.broadcast_to(tf.constant(self._initial_alpha, dtype), shape)
+
+    @property
+    def weights(self) -> list[Any]:
+        """gamma, beta, moving_mean, moving_variance and alpha, those that there are."""
+        if not self.built:
+            return []
+        own = (self.gamma, self.beta, self.moving_mean, self.moving_variance, self.alpha)
+        return [each for each in own if not isinstance(each, float | None)]
+
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        """Returns leaky ReLU of the normalised `inputs`, in their shape and the compute dtype."""
+        check_one_tensor(inputs, subject=_NAME)
+        z = tf.cast(inputs, self.compute_dtype)
+        channels = Channels(self._rank, self._positive_axis, z.shape[self._positive_axis])
+        gamma = _values(self.gamma, 1.0, channels, z.dtype)
+        beta = _values(self.beta, 0.0, channels, z.dtype)
+        moving_mean = _values(self.moving_mean, 0.0, channels, z.dtype)
+        moving_variance = _values(self.moving_variance, 1.0, channels, z.dtype)
+        alpha = self._slopes(z.dtype)
+        if not (training and self.trainable):
+            return normalized_leaky_relu(
+                z, gamma, beta, alpha, moving_mean, moving_variance, channels, self.epsilon
+            )
+        batch = Batch(
+            channels,
+            z,
+            mask=_checked_mask(mask, z),
+            extra=keras_compat.added_to_masked_count(),
+            all_reduce=_sum_over_replicas if self.synchronized else _unchanged,
+        )
+        y, mean, variance = batch_norm_leaky_relu(z, gamma, beta, alpha, batch, self.epsilon)
+        if mask is None and keras_compat.batch_norm_is_fused(
+            self._rank, self._positive_axis, z.dtype, synchronized=self.synchronized
+        ):
+            variance *= batch.count / tf.maximum(batch.count - 1, 1)
+        self._update(self.moving_mean, moving_mean, mean, batch)
+        self._update(self.moving_variance, moving_variance, variance, batch)
+        return y
+
+    def _slopes(self, dtype: tf.DType) -> Any:
+        """A number where it is fixed, else a tensor; never below 1e-3, with the slope 1 there."""
+        if not (self.trainable_alpha or self.alpha_axis is not None):
+            return max(float(self.alpha), SMALLEST_POSITIVE_ALPHA)
+        alpha = tf.cast(tf.convert_to_tensor(self.alpha), wider(dtype))
+        bounded = tf.maximum(alpha, tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype))
+        return tf.stop_gradient(bounded) + (alpha - tf.stop_gradient(alpha))
+
+    def _update(self, average: Any, old: tf.Tensor, new: tf.Tensor, batch: Batch) -> None:
+        """Moves an average, unless the batch is empty."""
+        moved = old * self.momentum + new * (1 - self.momentum)
+        average.assign(tf.cast(tf.where(batch.count > 0, moved, old), average.dtype))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns `input_shape`."""
+        return input_shape
+
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
+        """Keras 3 asks this, and never traces `call`, when it is given a symbolic input."""
+        check_one_tensor(inputs, subject=_NAME)
+        return super().compute_output_spec(inputs, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs: JSON types only.
+
+        `alpha` is the number of a fixed slope, as it is now, else the initial value.
+        """
+        positive = self.alpha_constraint == "positive"
+        fixed_number = not (self.trainable_alpha or self.alpha_axis is not None)
+        alpha = self._checked_alpha(self.alpha) if fixed_number else self._initial_alpha
+        config = {
+            **super().get_config(),
+            "alpha": alpha.tolist(),
+            "trainable_alpha": self.trainable_alpha,
+            "alpha_axis": self.alpha_axis,
+            "alpha_constraint": "positive"
+            if positive
+            else _serialize("constraint", self.alpha_constraint),
+            "alpha_regularizer": _serialize("regularizer", self.alpha_regularizer),
+            "axis": self.axis,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "synchronized": self.synchronized,
+        }
+        for weight in ("beta", "gamma", "moving_mean", "moving_variance"):
+            for kind in ("initializer", "regularizer", "constraint"):
+                if hasattr(self, f"{weight}_{kind}"):
+                    part = getattr(self, f"{weight}_{kind}")
+                    config[f"{weight}_{kind}"] = _serialize(kind, part)
+        return config
+
+
+def _values(weight: Any, default: float, channels: Channels, dtype: tf.DType) -> tf.Tensor:
+    """The values of a weight, or of one that there isn't, as a tensor of the wide dtype."""
+    if weight is None:
+        return tf.fill([channels.size], tf.constant(default, wider(dtype)))
+    return tf.cast(tf.convert_to_tensor(weight), wider(dtype))
+
+
+def _unchanged(tensor: tf.Tensor) -> tf.Tensor:
+    return tensor
+
+
+def _sum_over_replicas(tensor: tf.Tensor) -> tf.Tensor:
+    replica = tf.distribute.get_replica_context()
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, tensor) if replica else tensor
+
+
+def _checked_mask(mask: Any, z: tf.Tensor) -> tf.Tensor | None:
+    if mask is None:
+        return None
+    mask = tf.convert_to_tensor(mask)
+    if mask.shape.rank != z.shape.rank - 1:
+        raise ValueError(
+            f"{_NAME}: expected a mask of the inputs' shape without the last axis. "
+            f"Received: mask.shape={mask.shape}, inputs.shape={z.shape}. "
+            "Give one value for each position."
+        )
+    return mask
+
+
+def _checked_part(weight: str, kind: str, value: Any) -> Any:
+    """An initializer, regularizer or constraint of a weight."""
+    return checked_keras_object(kind, value, of=weight, subject=_NAME)
+
+
+def _checked_axis(name: str, axis: Any) -> int:
+    """The axis; tf_keras writes a list of one into its configs."""
+    given = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    if not isinstance(given, Integral) or isinstance(given, bool):
+        raise TypeError(
+            f"{_NAME}: expected {name} to be an integer. Received: {name}={shown(axis)}. "
+            "Give the axis of the channels: -1, or 1 where the channels come first."
+        )
+    return int(given)
+
+
+def _checked_number(name: str, value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(
+            f"{_NAME}: expected {name} to be a real number. Received: {name}={shown(value)}. "
+            "Give a Python or NumPy number."
+        )
+    return float(value)
+
+
+def _without_renorm(options: dict[str, Any]) -> dict[str, Any]:
+    """The options without those of batch renormalisation, which configs of Keras 3 have."""
+    if options.get("renorm"):
+        raise ValueError(
+            f"{_NAME}: expected no batch renormalisation. Received: renorm="
+            f"{shown(options['renorm'])}. Use BatchNormalization and then LeakyReLU for it."
+        )
+    return {name: value for name, value in options.items() if not name.startswith("renorm")}

@@ -1,0 +1,299 @@
+"""Batch normalisation and leaky ReLU as one operation: its value, its gradients, what it keeps.
+
+    xhat = (z - mean) / sqrt(variance + epsilon)        along the channels' axis
+    u    = gamma * xhat + beta
+    y    = u where u > 0, alpha * u elsewhere
+
+Backwards everything is read off y (in-place activated batch normalisation, Rota Bulo et al. 2018):
+u = y where y > 0, y / alpha elsewhere, and xhat = (u - beta) / gamma. With du the gradient of u, n
+the number of elements of a channel and all sums over a channel,
+
+    du     = upstream where y > 0, alpha * upstream elsewhere
+    dbeta  = sum(du)
+    dgamma = sum(du * xhat)
+    dalpha = sum(0 where y > 0, upstream * u elsewhere)
+    dz     = gamma / sqrt(variance + epsilon) * (du - dbeta / n - xhat * dgamma / n)
+
+and since du * u = upstream * y, the sums need no u. So z is freed, and y, which the next layer
+keeps anyway, is the only tensor of its size that is kept.
+
+The mean and the variance are results, too, with gradients: the backward pass uses them, and a
+derivative of second order differentiates that.
+
+What a graph could compute of y alone it would compute in the forward pass, and hold to the end.
+`tf.identity_n` of y and the upstream gives back y when both are there, and copies nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_leaky.ops import _hidden, _local
+
+LARGEST_BOUND = 1e-3  # gammas of this size and above are divided by as they are
+_RESOLUTION = {tf.float16: 2**-10, tf.bfloat16: 2**-7, tf.float32: 2**-23, tf.float64: 2**-52}
+
+
+class Channels:
+    """The axis along which there are a gamma, a beta, a mean and a variance for each index."""
+
+    def __init__(self, rank: int, axis: int, size: int) -> None:
+        self.shape = [1] * rank
+        self.shape[axis] = size
+        self.size = size
+        self.others = [each for each in range(rank) if each != axis]
+        self.is_last = axis == rank - 1
+
+    def spread(self, values: tf.Tensor) -> tf.Tensor:
+        """Values of the channels, in a shape that broadcasts to the tensor's."""
+        one_for_each = values.shape.rank and not self.is_last
+        return tf.reshape(values, self.shape) if one_for_each else values
+
+    def total(self, terms: tf.Tensor) -> tf.Tensor:
+        """The sum over each channel.
+
+        In two steps, so that no float32 sum grows long, which is more exact and faster.
+        """
+        for axes in (self.others[1:], self.others[:1]):
+            terms = tf.reduce_sum(terms, axes, keepdims=True) if axes else terms
+        return tf.reshape(terms, [self.size])
+
+
+class Batch:
+    """The elements of a batch that its statistics are of.
+
+    Args:
+        channels: The channels.
+        z: The batch.
+        mask: None for all elements, else a bool tensor of z's shape but for its last axis.
+        extra: What is added to the number of elements that a mask lets through.
+        all_reduce: A function that sums a tensor over the replicas.
+    """
+
+    def __init__(
+        self,
+        channels: Channels,
+        z: tf.Tensor,
+        *,
+        mask: tf.Tensor | None,
+        extra: float,
+        all_reduce: Callable[[tf.Tensor], tf.Tensor],
+    ) -> None:
+        self.channels, self.all_reduce = channels, all_reduce
+        wide = wider(z.dtype)
+        self.mask = None
+        if mask is None:
+            elements = tf.cast(tf.size(z, tf.int64), wide) / channels.size
+            count = tf.fill([channels.size], elements)
+        else:
+            mask = tf.broadcast_to(tf.cast(mask, tf.bool)[..., tf.newaxis], tf.shape(z))
+            self.mask = mask
+            count = channels.total(tf.cast(mask, wide))
+        self.extra = extra if mask is not None else 0.0
+        self.count = all_reduce(count) + self.extra
+
+    def masked(self, terms: tf.Tensor) -> tf.Tensor:
+        """0 where an element doesn't count."""
+        return terms if self.mask is None else tf.where(self.mask, terms, tf.zeros([], terms.dtype))
+
+    def mean_of(self, terms: tf.Tensor) -> tf.Tensor:
+        """The mean over each channel; 0 where no element counts."""
+        total = self.all_reduce(self.channels.total(self.masked(terms)))
+        return tf.math.divide_no_nan(total, self.count)
+
+
+def wider(dtype: tf.DType) -> tf.DType:
+    """The dtype in which statistics, products and sums are made."""
+    return tf.float64 if dtype == tf.float64 else tf.float32
+
+
+def batch_norm_leaky_relu(
+    z: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, alpha: Any, batch: Batch, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns y with the mean and the variance of each channel.
+
+    `gamma` and `beta` are of the wide dtype, and so is an `alpha` that is a tensor.
+    """
+    channels, dtype, wide = batch.channels, z.dtype, wider(z.dtype)
+
+    def forward(z: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, *alphas: tf.Tensor) -> Any:
+        x = tf.cast(z, wide)
+        mean = batch.mean_of(x)
+        centred = x - channels.spread(mean)
+        variance = batch.mean_of(tf.square(centred))
+        factor = _never_zero(gamma, dtype) * tf.math.rsqrt(variance + epsilon)
+        u = centred * channels.spread(factor) + channels.spread(beta)
+        y = _times_slope(u, u, *(alphas or (alpha,)), channels=channels)
+        return tf.cast(y, dtype), mean, variance
+
+    def backward(
+        upstreams: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor], results: Sequence[tf.Tensor]
+    ) -> Any:
+        (upstream, dmean, dvariance), (y, mean, variance) = upstreams, results
+        gamma, beta, *alphas = inputs
+        slope = alphas[0] if alphas else alpha
+        y, upstream = _late(y, upstream, wide)
+        du = _times_slope(upstream, y, slope, channels=channels)
+        dbeta = channels.total(du)
+        bounded = _bounded(gamma, beta, dtype)
+        dgamma = (channels.total(upstream * y) - beta * dbeta) / bounded
+        scale = tf.math.rsqrt(variance + epsilon)
+        dmean = batch.all_reduce(dmean - gamma * scale * dbeta)
+        dvariance = batch.all_reduce(dvariance - gamma * scale * scale * dgamma / 2)
+        # With a mask, the deviations from the mean don't quite add up to 0.
+        dmean -= 2 * batch.extra * mean * tf.math.divide_no_nan(dvariance, batch.count)
+        of_xhat = tf.math.divide_no_nan(2 * dvariance / scale, batch.count) / bounded
+        rest = tf.math.divide_no_nan(dmean, batch.count) - of_xhat * beta
+        by_statistics = _over_slope(channels.spread(of_xhat) * y, y, slope, channels=channels)
+        by_statistics = batch.masked(by_statistics + channels.spread(rest))
+        dz = tf.cast(channels.spread(gamma * scale) * du + by_statistics, dtype)
+        return dz, dgamma, dbeta, *_dalpha(upstream, y, alphas, channels)
+
+    y, mean, variance = _differentiate(forward, backward, z, gamma, beta, *_trained(alpha))
+    return y, mean, variance
+
+
+def normalized_leaky_relu(
+    z: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    alpha: Any,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    channels: Channels,
+    epsilon: float,
+) -> tf.Tensor:
+    """Returns y for such a mean and variance of each channel, as in inference."""
+    dtype, wide = z.dtype, wider(z.dtype)
+
+    def forward(
+        z: tf.Tensor,
+        gamma: tf.Tensor,
+        beta: tf.Tensor,
+        mean: tf.Tensor,
+        variance: tf.Tensor,
+        *alphas: tf.Tensor,
+    ) -> Any:
+        factor = _never_zero(gamma, dtype) * tf.math.rsqrt(variance + epsilon)
+        offset = beta - mean * factor
+        u = tf.cast(z, wide) * channels.spread(factor) + channels.spread(offset)
+        y = _times_slope(u, u, *(alphas or (alpha,)), channels=channels)
+        return (tf.cast(y, dtype),)
+
+    def backward(
+        upstreams: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor], results: Sequence[tf.Tensor]
+    ) -> Any:
+        gamma, beta, _, variance, *alphas = inputs
+        y, upstream = _late(results[0], upstreams[0], wide)
+        slope = alphas[0] if alphas else alpha
+        du = _times_slope(upstream, y, slope, channels=channels)
+        dbeta = channels.total(du)
+        dgamma = (channels.total(upstream * y) - beta * dbeta) / _bounded(gamma, beta, dtype)
+        scale = tf.math.rsqrt(variance + epsilon)
+        dz = tf.cast(channels.spread(gamma * scale) * du, dtype)
+        dvariance = -gamma * scale * scale * dgamma / 2
+        dmean = -gamma * scale * dbeta
+        return dz, dgamma, dbeta, dmean, dvariance, *_dalpha(upstream, y, alphas, channels)
+
+    (y,) = _differentiate(forward, backward, z, gamma, beta, mean, variance, *_trained(alpha))
+    return y
+
+
+def _trained(alpha: Any) -> list[tf.Tensor]:
+    return [alpha] if tf.is_tensor(alpha) else []
+
+
+def _differentiate(
+    forward: Callable[..., Any], backward: Callable[..., Any], z: tf.Tensor, *inputs: tf.Tensor
+) -> Any:
+    """Returns forward(z, *inputs), whose gradients are backward(upstreams, inputs, results).
+
+    What `backward` is given are the returned tensors themselves, which have gradients of their own:
+    so a tape finds derivatives of every order. Forward-mode differentiation in eager mode calls it
+    before the outer results are there, so that inner ones, with the same gradients, stand in. In
+    eager mode what is inside is hidden from the tape, which would keep z; in a graph
+    forward-mode differentiation goes through it. See `tf_leaky.ops`.
+    """
+    inputs = tuple(_local(each) for each in inputs)
+
+    def hidden(*inputs: tf.Tensor) -> Any:
+        return forward(*map(_hidden, inputs))
+
+    def once(function: Callable[..., Any]) -> Any:
+        kept: dict[str, Any] = {}
+
+        @tf.custom_gradient
+        def operation(*each: tf.Tensor) -> Any:
+            kept["results"] = function(*each)
+            found = tuple(map(_hidden, kept["results"]))
+            return found, lambda *upstreams: backward(upstreams, inputs, kept["results"])
+
+        def run(*each: tf.Tensor) -> Any:
+            kept["results"] = operation(*each)
+            return kept["results"]
+
+        return run
+
+    return once(once(hidden))(z, *inputs)
+
+
+def _late(y: tf.Tensor, upstream: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+    """Both in `dtype`, when both are there."""
+    y, upstream = tf.identity_n([y, upstream])
+    return tf.cast(y, dtype), tf.cast(upstream, dtype)
+
+
+def _times_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Channels) -> tf.Tensor:
+    """`values` where `at` > 0, alpha * values elsewhere.
+
+    A number goes to the fused kernel, which holds it as a float32.
+    """
+    if not tf.is_tensor(alpha) and at.dtype == tf.float32:
+        return tf.raw_ops.LeakyReluGrad(gradients=values, features=at, alpha=alpha)
+    slope = channels.spread(tf.convert_to_tensor(alpha, at.dtype))
+    return tf.where(at > 0, tf.ones([], at.dtype), slope) * values
+
+
+def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Channels) -> tf.Tensor:
+    return _times_slope(values, at, 1 / alpha, channels=channels)
+
+
+def _dalpha(
+    upstream: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
+) -> list[tf.Tensor]:
+    """The gradient of a trained alpha, in a list; none of a fixed one."""
+    if not alphas:
+        return []
+    (alpha,) = alphas
+    negative = tf.math.multiply_no_nan(upstream, tf.minimum(y, tf.zeros([], y.dtype)))
+    total = channels.total(negative)
+    return [(total if alpha.shape.rank else tf.reduce_sum(total)) / alpha]
+
+
+def _sign(gamma: tf.Tensor) -> tf.Tensor:
+    one = tf.ones([], gamma.dtype)
+    return tf.where(gamma < 0, -one, one)
+
+
+def _smallest(dtype: tf.DType) -> float:
+    """A gamma that changes nothing when it is in the place of 0, but that y tells xhat."""
+    return 2.0**-14 if dtype == tf.float16 else 1e-20
+
+
+def _never_zero(gamma: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """gamma; the smallest number that y can tell xhat by, where it is nearer to 0. Slope 1."""
+    smallest = tf.constant(_smallest(dtype), gamma.dtype)
+    used = tf.where(tf.abs(gamma) < smallest, _sign(gamma) * smallest, gamma)
+    return gamma + tf.stop_gradient(used - gamma)
+
+
+def _bounded(gamma: tf.Tensor, beta: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """gamma, to divide by: with its sign, and not below what y, in `dtype`, resolves beside beta.
+
+    gamma * xhat is lost in the rounding of y where it is smaller than that.
+    """
+    bound = tf.clip_by_value(_RESOLUTION[dtype] * tf.abs(beta), _smallest(dtype), LARGEST_BOUND)
+    return tf.where(tf.abs(gamma) < bound, _sign(gamma) * tf.stop_gradient(bound), gamma)
