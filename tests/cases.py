@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky import LeakyReLU, leaky_relu
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, leaky_relu
 from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -146,6 +146,56 @@ HOSTED = (
     Layer("function as activation", {}, (6,), None),
     Layer("layer as activation", _TRAINED, (6,), ()),
 )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchNorm(Layer):
+    """A `BatchNormLeakyReLU`, beside which stands what it is to compute: two stock-like layers."""
+
+    def make(self, **kwargs):
+        return BatchNormLeakyReLU(**self.arguments, **kwargs)
+
+    def make_and_build(self):
+        layer = self.make()
+        layer.build((None, *self.input_shape))
+        return layer
+
+    def stock(self, **kwargs):
+        """BatchNormalization, and the `LeakyReLU` after it."""
+        shared = ("alpha", "trainable_alpha", "alpha_constraint", "alpha_regularizer")
+        own = {name: self.arguments[name] for name in shared if name in self.arguments}
+        norm = {
+            name: value
+            for name, value in self.arguments.items()
+            if name not in (*shared, "alpha_axis")
+        }
+        activation = LeakyReLU(**own, axis=self.arguments.get("alpha_axis"), **kwargs)
+        return tf.keras.layers.BatchNormalization(**norm, **kwargs), activation
+
+    @property
+    def positive(self):
+        return True  # its variance has to be
+
+
+_PER_CHANNEL = {**_TRAINED, "alpha_axis": -1}
+BATCH_NORMS = (
+    BatchNorm("batch norm", {"momentum": 0.75}, (6,), None),
+    BatchNorm("batch norm of an image", {"momentum": 0.75, "alpha": 0.25}, (5, 4, 3), None),
+    BatchNorm("batch norm, one slope", {"momentum": 0.75, **_TRAINED}, (5, 3), ()),
+    BatchNorm("batch norm, slopes per channel", {**_PER_CHANNEL, "epsilon": 0.25}, (5, 4, 3), (3,)),
+    BatchNorm(
+        "batch norm, channels first",
+        {**_TRAINED, "axis": 1, "alpha_axis": 1, "momentum": 0.5},
+        (3, 5, 4),
+        (3,),
+    ),
+    BatchNorm(
+        "batch norm, fixed slopes", {"alpha": [0.1, 1.5, 0.001], "alpha_axis": -1}, (3,), (3,)
+    ),
+    BatchNorm("batch norm of a volume", {"momentum": 0.75, "center": False}, (4, 3, 2, 3), None),
+    BatchNorm("batch norm without gamma", {"scale": False, **_TRAINED, "axis": 2}, (4, 5, 3), ()),
+    BatchNorm("bare batch norm", {"scale": False, "center": False}, (5, 3), None),
+)
 # What goes into files beside: other dtypes, what Keras serialises for us, and what `freeze` makes.
 FILES = (
     *HOSTED,
@@ -161,6 +211,8 @@ FILES = (
         Layer(f"frozen {form}", {"alpha": 0.25, "axis": -1, "form": form}, (5, 4, 3), (3,))
         for form in FORMS
     ),
+    *BATCH_NORMS[:5],
+    BATCH_NORMS[-1],
 )
 
 

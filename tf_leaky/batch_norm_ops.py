@@ -20,8 +20,10 @@ keeps anyway, is the only tensor of its size that is kept.
 The mean and the variance are results, too, with gradients: the backward pass uses them, and a
 derivative of second order differentiates that.
 
-What a graph could compute of y alone it would compute in the forward pass, and hold to the end.
-`tf.identity_n` of y and the upstream gives back y when both are there, and copies nothing.
+What a graph can compute of y alone it may compute in the forward pass, and hold to the end.
+`tf.identity_n` of all that the backward pass needs gives it back when the last of it, the upstream,
+is there, and copies nothing. Grappler removes control dependencies, and an IdentityN of two tensors
+too, but none of so many.
 """
 
 from __future__ import annotations
@@ -132,10 +134,11 @@ def batch_norm_leaky_relu(
     def backward(
         upstreams: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor], results: Sequence[tf.Tensor]
     ) -> Any:
-        (upstream, dmean, dvariance), (y, mean, variance) = upstreams, results
-        gamma, beta, *alphas = inputs
+        y, upstream, dmean, dvariance, mean, variance, gamma, beta, *alphas = tf.identity_n(
+            [results[0], *upstreams, *results[1:], *inputs]
+        )
         slope = alphas[0] if alphas else alpha
-        y, upstream = _late(y, upstream, wide)
+        y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
         du = _times_slope(upstream, y, slope, channels=channels)
         dbeta = channels.total(du)
         bounded = _bounded(gamma, beta, dtype)
@@ -186,9 +189,11 @@ def normalized_leaky_relu(
     def backward(
         upstreams: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor], results: Sequence[tf.Tensor]
     ) -> Any:
-        gamma, beta, _, variance, *alphas = inputs
-        y, upstream = _late(results[0], upstreams[0], wide)
+        y, upstream, gamma, beta, _, variance, *alphas = tf.identity_n(
+            [*results, *upstreams, *inputs]
+        )
         slope = alphas[0] if alphas else alpha
+        y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
         du = _times_slope(upstream, y, slope, channels=channels)
         dbeta = channels.total(du)
         dgamma = (channels.total(upstream * y) - beta * dbeta) / _bounded(gamma, beta, dtype)
@@ -238,12 +243,6 @@ def _differentiate(
         return run
 
     return once(once(hidden))(z, *inputs)
-
-
-def _late(y: tf.Tensor, upstream: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
-    """Both in `dtype`, when both are there."""
-    y, upstream = tf.identity_n([y, upstream])
-    return tf.cast(y, dtype), tf.cast(upstream, dtype)
 
 
 def _times_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Channels) -> tf.Tensor:

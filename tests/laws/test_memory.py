@@ -103,7 +103,7 @@ def kept_by_a_graph(activation, channels=4):
 
 def origin(tensor):
     while tensor.op.type in ("Identity", "IdentityN", "StopGradient"):
-        tensor = tensor.op.inputs[tensor.op.outputs.index(tensor)]
+        tensor = tensor.op.inputs[tensor.value_index]
     return tensor
 
 

@@ -1,0 +1,351 @@
+"""`BatchNormLeakyReLU` computes what BatchNormalization and then LeakyReLU compute: the numbers."""
+
+import cases
+import modes
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU
+from tf_leaky.batch_norm_ops import Batch, Channels, batch_norm_leaky_relu
+
+KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
+each_case = pytest.mark.parametrize("case", cases.BATCH_NORMS, ids=cases.names)
+
+
+def both(case, rng, dtype="float64", batch=4):
+    """The layer and its two stock ones with the same weights, none an initial value, and a batch.
+
+    Each as a function of x and `training` (and a mask), with its weights.
+    """
+    layer, (norm, activation) = case.make(dtype=dtype), case.stock(dtype=dtype)
+    for each in (layer, norm, activation):
+        each.build((None, *case.input_shape))
+    weights = [rng.uniform(0.2, 1.5, weight.shape) for weight in layer.weights]
+    layer.set_weights(weights)
+    norm.set_weights(weights[: len(norm.weights)])
+    activation.set_weights(weights[len(norm.weights) :])
+    x = tf.constant(rng.normal(1, 2, (batch, *case.input_shape)), layer.compute_dtype)
+    return layer, Pair(norm, activation), x
+
+
+class Pair:
+    """Two layers as one."""
+
+    def __init__(self, norm, activation):
+        self.norm, self.activation = norm, activation
+
+    def __call__(self, x, **options):
+        return self.activation(self.norm(x, **options))
+
+    @property
+    def weights(self):
+        return [*self.norm.weights, *self.activation.weights]
+
+    @property
+    def trainable_weights(self):
+        return [*self.norm.trainable_weights, *self.activation.trainable_weights]
+
+
+def tensors(variables):
+    """What a tape and a graph know of weights; Keras 3's own variables hold them."""
+    return [each if isinstance(each, tf.Variable) else each.value for each in variables]
+
+
+def results(layer, x, upstream, **options):
+    """y and the gradients of x and of the layer's weights, in the order of its weights."""
+    trained = [each for each in layer.weights if any(each is w for w in layer.trainable_weights)]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, **options)
+    return [y, *tape.gradient(y, [x, *tensors(trained)], tf.cast(upstream, y.dtype))]
+
+
+def assert_close(found, expected, tolerance):
+    """Each as close as such a share of its largest value, or of 1: sums are of numbers near 1."""
+    for one, other in zip(found, expected, strict=True):
+        one, other = np.float64(one), np.float64(other)
+        assert one.shape == other.shape
+        atol = tolerance * max(1, np.abs(other).max(initial=0))
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+@each_case
+@pytest.mark.parametrize("training", [True, False])
+def test_values_gradients_and_averages_are_those_of_stock_layers(case, training, rng):
+    layer, stock, x = both(case, rng)
+    upstream = rng.normal(size=x.shape)
+    found = results(layer, x, upstream, training=training)
+    expected = results(stock, x, upstream, training=training)
+    assert_close(found, expected, 1e-14)
+    # tf_keras rounds 1 - momentum to float32.
+    exact = KERAS_3 or case.arguments.get("momentum", 0.99) != 0.99
+    assert_close(layer.weights, stock.weights, 1e-14 if exact else 1e-8)
+
+
+@each_case
+def test_weights_are_those_of_stock_layers_in_their_order(case, rng):
+    layer, stock, _ = both(case, rng)
+
+    def names(weights):
+        return [weight.name.split("/")[-1].split(":")[0] for weight in weights]
+
+    assert names(layer.weights) == names(stock.weights)
+    assert len(layer.trainable_weights) == len(stock.trainable_weights)
+    layer.trainable = stock.norm.trainable = False
+    assert names(layer.weights) == names(stock.weights)
+    assert layer.trainable_weights == []
+    for weight in layer.weights:
+        assert tf.as_dtype(weight.dtype) == tf.float64
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_results_are_the_formula_in_every_precision(case, dtype, rng):
+    """Of a batch of exact numbers of that precision."""
+    layer, _, x = both(case, rng, dtype=f"mixed_{dtype}" if "16" in dtype else dtype)
+    upstream = tf.cast(rng.normal(size=x.shape), dtype)
+    axis = case.arguments.get("axis", -1)
+    size = x.shape[axis]
+    before = {w.name.split("/")[-1].split(":")[0]: np.float64(w) for w in layer.weights}
+    ones = np.ones(size)
+    gamma = before.get("gamma", ones)
+    alpha = ones * before.get("alpha", case.arguments.get("alpha", 0.1))
+    beta, epsilon = before.get("beta", 0 * ones), case.arguments.get("epsilon", 1e-3)
+    exact = oracle.batch_norm(x, gamma, beta, alpha, upstream, axis=axis, epsilon=epsilon)
+    y, dz, *rest = results(layer, x, upstream, training=True)
+    assert y.dtype == dz.dtype == tf.as_dtype(dtype)
+    tolerance = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 1.6e-2}[dtype]
+    assert_close([y, dz], [exact["y"], exact["dz"]], tolerance)
+    names = [name for name in ("gamma", "beta", "alpha") if name in before]
+    if not case.trained and "alpha" in names:
+        names.remove("alpha")
+    expected = [exact[f"d{name}"] for name in names]
+    if case.alpha_shape == () and case.trained:
+        expected[-1] = expected[-1].sum()
+    for each in rest:
+        assert each.dtype == tf.float32
+    assert_close(rest, expected, 4 * tolerance)
+    fused = not KERAS_3 and x.shape.rank in (4, 5) and axis in (-1, 1)
+    count = x.shape.num_elements() / size
+    bessel = count / (count - 1) if fused else 1
+    momentum = case.arguments.get("momentum", 0.99)
+    for average, new in (("mean", exact["mean"]), ("variance", exact["variance"] * bessel)):
+        weight = next(w for w in layer.weights if f"moving_{average}" in w.name)
+        expected = momentum * before[f"moving_{average}"] + (1 - momentum) * new
+        assert_close([weight], [expected], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((6,), -1),
+        ((5, 3), -1),
+        ((5, 3), 1),
+        ((5, 4, 3), -1),
+        ((5, 4, 3), 2),
+        ((5, 4, 2, 3), -1),
+        ((5, 4, 2, 3), 2),
+        *([((5, 4, 3), 1), ((5, 4, 2, 3), 1)] if KERAS_3 else []),  # tf_keras's needs a GPU
+    ],
+    ids=str,
+)
+def test_moving_averages_are_those_of_the_stock_layer_of_each_keras(shape, axis, rng):
+    """tf_keras corrects the variance where its kernel for images and volumes does, only there."""
+    layer = BatchNormLeakyReLU(axis=axis, momentum=0.5)
+    stock = tf.keras.layers.BatchNormalization(axis=axis, momentum=0.5)
+    x = rng.normal(1, 2, (3, *shape)).astype("float32")
+    for each in (layer, stock):
+        each(x, training=True)
+    assert_close(layer.weights, stock.weights, 1e-6)
+
+
+SLOPES = {"fixed": 0.25, "trained": np.array([0.2, 0.5, 1.5])}
+
+
+def plain(z, gamma, beta, alpha):
+    """The formula by operations whose gradients of every order are TensorFlow's own."""
+    mean = tf.reduce_mean(z, [0, 1, 2])
+    variance = tf.reduce_mean((z - mean) ** 2, [0, 1, 2])
+    u = gamma * (z - mean) / tf.sqrt(variance + 0.1) + beta
+    return tf.where(u > 0, u, alpha * u)
+
+
+def as_functions(name, rng):
+    """The layer's operation and the formula as functions of tensors, and these."""
+    fixed = [] if name == "trained" else [tf.constant(SLOPES[name], tf.float64)]
+
+    def ours(z, gamma, beta, alpha=SLOPES[name]):
+        channels = Channels(4, 3, 3)
+        batch = Batch(channels, z, mask=None, extra=0.0, all_reduce=lambda tensor: tensor)
+        return batch_norm_leaky_relu(z, gamma, beta, alpha, batch, 0.1)[0]
+
+    inputs = [rng.normal(size=(3, 5, 4, 3)), *rng.uniform(0.3, 1.5, (2, 3))]
+    inputs += [SLOPES[name]] if name == "trained" else []
+    return ours, lambda *inputs: plain(*inputs, *fixed), [tf.constant(each) for each in inputs]
+
+
+def second_order(function, inputs, upstream):
+    """The gradients of what depends on all first gradients."""
+    with tf.GradientTape() as outer:
+        outer.watch(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            y = function(*inputs)
+        first = tape.gradient(y, inputs, upstream)
+        total = tf.add_n([tf.reduce_sum(tf.sin((i + 1) * g)) for i, g in enumerate(first)])
+    return outer.gradient(total, inputs, unconnected_gradients="zero")
+
+
+def forward_mode(function, inputs, upstream):
+    """The derivative of y, and of its gradients, as all inputs move at once."""
+    tangents = [tf.cos(tf.cast(each, tf.float64) * 7) for each in inputs]
+    with tf.autodiff.ForwardAccumulator(inputs, tangents) as accumulator:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            y = function(*inputs)
+        first = tape.gradient(y, inputs, upstream)
+    return [accumulator.jvp(each, unconnected_gradients="zero") for each in (y, *first)]
+
+
+def jacobian(function, inputs, _):
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = tf.reduce_sum(function(*inputs), [1, 2])
+    return tape.jacobian(y, inputs)
+
+
+@pytest.mark.parametrize(
+    ("derivative", "mode", "name"),
+    [
+        (second_order, modes.eager, "fixed"),
+        (second_order, modes.eager, "trained"),
+        (second_order, modes.graph, "trained"),
+        (second_order, modes.xla, "trained"),
+        (forward_mode, modes.eager, "trained"),
+        (forward_mode, modes.graph, "trained"),
+        pytest.param(forward_mode, modes.xla, "trained", marks=pytest.mark.slow),
+        (jacobian, modes.graph, "trained"),
+        *(
+            pytest.param(derivative, mode, "fixed", marks=pytest.mark.slow)
+            for derivative in (second_order, forward_mode, jacobian)
+            for mode in modes.ALL
+            if (derivative, mode) != (second_order, modes.eager)
+        ),
+    ],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_derivatives_of_every_kind_are_those_of_the_formula(derivative, mode, name, rng):
+    ours, formula, inputs = as_functions(name, rng)
+    upstream = tf.constant(rng.normal(size=inputs[0].shape))
+    found = mode(lambda: derivative(ours, inputs, upstream))()
+    expected = derivative(formula, inputs, upstream)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_gradients_are_finite_differences(name, rng):
+    ours, _, inputs = as_functions(name, rng)
+    weights = tf.constant(rng.normal(size=inputs[0].shape))
+
+    def loss(*inputs):
+        return tf.reduce_sum(weights * ours(*inputs))
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        total = loss(*inputs)
+    for i, gradient in enumerate(tape.gradient(total, inputs)):
+        direction = rng.normal(size=gradient.shape)
+        moved = [
+            [each + step * direction if j == i else each for j, each in enumerate(inputs)]
+            for step in (-1e-6, 1e-6)
+        ]
+        slope = (loss(*moved[1]) - loss(*moved[0])) / 2e-6
+        np.testing.assert_allclose(tf.reduce_sum(gradient * direction), slope, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_modes_agree_at_sizes_that_are_unknown_when_they_are_traced(mode, training, dtype, rng):
+    case = cases.BATCH_NORMS[3]
+    layer, stock, x = both(case, rng, dtype=dtype, batch=3)
+    upstream = tf.constant(rng.normal(size=x.shape), x.dtype)
+
+    def step(x, upstream):
+        return results(layer, x, upstream, training=training)
+
+    if mode is not modes.eager:
+        spec = tf.TensorSpec([None, None, None, 3], x.dtype)
+        options = {"jit_compile": True} if mode is modes.xla else {}
+        step = tf.function(step, input_signature=[spec, spec], autograph=False, **options)
+    found = step(x, upstream)
+    expected = results(stock, x, upstream, training=training)
+    assert_close(found, expected, 4e-3 if "16" in dtype else 2e-6)
+    assert_close(layer.weights, stock.weights, 1e-5)
+
+
+class TestGammaNearZero:
+    """The forward pass uses gamma as it is; the backward pass has to divide by it."""
+
+    def gradients(self, gamma, beta, dtype, rng):
+        layer = BatchNormLeakyReLU(alpha=0.25, dtype=dtype)
+        layer.build((None, 3))
+        layer.set_weights([np.full(3, value) for value in (gamma, beta, 0.0, 1.0)])
+        x = tf.constant(rng.normal(size=(64, 3)), layer.compute_dtype)
+        upstream = rng.normal(size=x.shape) + 0.5 * np.sin(7 * np.float64(x))
+        exact = oracle.batch_norm(
+            x, gamma, beta, 0.25, np.float64(tf.cast(upstream, x.dtype)), axis=-1, epsilon=1e-3
+        )
+        return results(layer, x, upstream, training=True), exact
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "mixed_bfloat16", "mixed_float16"])
+    def test_gradients_at_zero_are_those_just_above_it_where_beta_is_zero(self, dtype, rng):
+        """So a block that starts with both at 0 leaves it."""
+        (y, dz, dgamma, dbeta), _ = self.gradients(0.0, 0.0, dtype, rng)
+        assert np.abs(np.float64(y)).max() < (5e-4 if dtype == "mixed_float16" else 1e-18)
+        np.testing.assert_array_equal(dz, np.zeros_like(dz))
+        _, exact = self.gradients(1e-15, 0.0, dtype, np.random.default_rng(7))
+        tolerance = {"float64": 1e-14, "float32": 1e-6}.get(dtype, 0.01)
+        assert_close([dgamma, dbeta], [exact["dgamma"], exact["dbeta"]], tolerance)
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "mixed_bfloat16", "mixed_float16"])
+    @pytest.mark.parametrize("gamma", [0.0, -0.0, 1e-30, -1e-12, 1e-6, -1e-4, 1e-3])
+    @pytest.mark.parametrize("beta", [0.0, 0.7, -0.7])
+    def test_nothing_is_nan_and_dz_is_right(self, gamma, beta, dtype, rng):
+        found, exact = self.gradients(gamma, beta, dtype, rng)
+        for each in found:
+            assert np.isfinite(np.float64(each)).all()
+        tolerance = {"float64": 1e-9, "float32": 1e-3}.get(dtype, 0.5)
+        scale = np.abs(exact["dz"]).max()
+        if beta and scale > 1e-6:
+            np.testing.assert_allclose(found[1], exact["dz"], rtol=0, atol=tolerance * scale + 1e-7)
+
+    @pytest.mark.parametrize("gamma", [1e-3, -1e-3, 0.1, 3.0])
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    def test_gradients_are_right_from_a_thousandth_on(self, gamma, dtype, rng):
+        (_, *found), exact = self.gradients(gamma, 0.5, dtype, rng)
+        expected = [exact[name] for name in ("dz", "dgamma", "dbeta")]
+        ratio = max(1, abs(0.5 / gamma))
+        assert_close(found, expected, ratio * (1e-14 if dtype == "float64" else 1e-6))
+
+    def test_residual_block_that_starts_at_zero_trains_as_the_stock_one(self, rng):
+        losses = []
+        for ours in (True, False):
+            tf.keras.utils.set_random_seed(3)
+            inputs = tf.keras.Input((6,))
+            y = tf.keras.layers.Dense(6, use_bias=False)(inputs)
+            if ours:
+                y = BatchNormLeakyReLU(alpha=0.25, gamma_initializer="zeros")(y)
+            else:
+                y = tf.keras.layers.BatchNormalization(gamma_initializer="zeros")(y)
+                y = LeakyReLU(0.25)(y)
+            model = tf.keras.Model(inputs, tf.keras.layers.add([inputs, y]))
+            model.compile(tf.keras.optimizers.SGD(0.1), "mse")
+            x = np.random.default_rng(1).normal(size=(32, 6)).astype("float32")
+            target = x + np.abs(x[:, ::-1])
+            losses.append([float(model.train_on_batch(x, target)) for _ in range(25)])
+        assert losses[0][-1] < 0.8 * losses[0][0]
+        np.testing.assert_allclose(losses[0][-1], losses[1][-1], rtol=0.1)
