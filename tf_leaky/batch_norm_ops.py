@@ -22,8 +22,8 @@ derivative of second order differentiates that.
 
 What a graph can compute of y alone it may compute in the forward pass, and hold to the end.
 `tf.identity_n` of all that the backward pass needs gives it back when the last of it, the upstream,
-is there, and copies nothing. Grappler removes control dependencies, and an IdentityN of two tensors
-too, but none of so many.
+is there, and copies nothing. Grappler removes control dependencies; it removes an IdentityN, too,
+unless one operation takes two of its results. `_through_leaky_relu` does, of y and the upstream.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ def batch_norm_leaky_relu(
             [results[0], *upstreams, *results[1:], *inputs]
         )
         slope = alphas[0] if alphas else alpha
+        du = _through_leaky_relu(upstream, y, slope, channels=channels)
         y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
-        du = _times_slope(upstream, y, slope, channels=channels)
         dbeta = channels.total(du)
         bounded = _bounded(gamma, beta, dtype)
         dgamma = (channels.total(upstream * y) - beta * dbeta) / bounded
@@ -193,8 +193,8 @@ def normalized_leaky_relu(
             [*results, *upstreams, *inputs]
         )
         slope = alphas[0] if alphas else alpha
+        du = _through_leaky_relu(upstream, y, slope, channels=channels)
         y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
-        du = _times_slope(upstream, y, slope, channels=channels)
         dbeta = channels.total(du)
         dgamma = (channels.total(upstream * y) - beta * dbeta) / _bounded(gamma, beta, dtype)
         scale = tf.math.rsqrt(variance + epsilon)
@@ -254,6 +254,19 @@ def _times_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Chan
         return tf.raw_ops.LeakyReluGrad(gradients=values, features=at, alpha=alpha)
     slope = channels.spread(tf.convert_to_tensor(alpha, at.dtype))
     return tf.where(at > 0, tf.ones([], at.dtype), slope) * values
+
+
+def _through_leaky_relu(
+    upstream: tf.Tensor, y: tf.Tensor, alpha: Any, *, channels: Channels
+) -> tf.Tensor:
+    """du, in the wide dtype."""
+    wide = wider(y.dtype)
+    if y.dtype == wide:
+        return _times_slope(upstream, y, alpha, channels=channels)
+    # Equal where y > 0, and where the upstream is 0, which no slope changes.
+    positive = tf.equal(tf.raw_ops.ReluGrad(gradients=upstream, features=y), upstream)
+    slope = channels.spread(tf.convert_to_tensor(alpha, wide))
+    return tf.where(positive, tf.ones([], wide), slope) * tf.cast(upstream, wide)
 
 
 def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Channels) -> tf.Tensor:

@@ -165,13 +165,14 @@ def kept_after_grappler(make_y, size):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_float16"])
 @pytest.mark.parametrize("alpha", ["fixed", "trained"])
 def test_what_is_run_keeps_one_tensor(training, dtype, alpha):
-    """The fact behind `tf.identity_n` in `batch_norm_ops`: Grappler leaves it where it is."""
+    """The fact behind `tf.identity_n` in `batch_norm_ops`: Grappler leaves it there."""
 
     def make_y(z):
         wide = tf.float64 if dtype == "float64" else tf.float32
+        values = tf.cast(tf.stop_gradient(z[0]), wide)  # no constants, which Grappler would fold
+        gamma, beta, variance = values + 0.5, values - 3, values * values
+        slope = 0.25 if alpha == "fixed" else values[0] / 8
         z = tf.cast(z, tf.float16 if "16" in dtype else wide)
-        gamma, beta, variance = (tf.constant([0.5, 1.0, value], wide) for value in (2.0, 3.0, 4.0))
-        slope = 0.25 if alpha == "fixed" else tf.constant(0.25, wide)
         channels = Channels(2, 1, 3)
         if not training:
             return normalized_leaky_relu(
