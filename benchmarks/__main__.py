@@ -14,7 +14,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks import batch, call, imports, memory, monitor, op, peers, serving, training
+from benchmarks import (
+    batch,
+    batch_norm,
+    call,
+    imports,
+    memory,
+    monitor,
+    op,
+    peers,
+    serving,
+    training,
+)
 from benchmarks.figure import draw
 
 # Each part has `measure`, which takes its own share of the arguments, and `report`.
@@ -35,6 +46,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
         },
     ),
     "memory": (memory, lambda given: {}),
+    "batch_norm": (batch_norm, lambda given: {}),
     "batch": (batch, lambda given: {}),
     "training": (training, lambda given: {"rounds": given.rounds}),
     "serving": (serving, lambda given: {"rounds": given.rounds}),

@@ -119,15 +119,18 @@ def test_golden_loads_and_reproduces(golden, name, tmp_path):
     with zipfile.ZipFile(golden / "files.zip") as archive:
         archive.extractall(tmp_path)
     call, weights, variables = call_and_variables(name, tmp_path / name, expected)
-    assert len(weights) == len(expected["weights"])
-    for weight, numbers in zip(weights, expected["weights"], strict=True):
-        flat = np.ravel(weight)
+    found, wanted = [np.ravel(weight) for weight in weights], expected["weights"]
+    if name == "export":  # those of Keras 3 list the trained ones first
+        found, wanted = sorted(found, key=list), sorted(wanted)
+    assert len(found) == len(wanted)
+    for flat, numbers in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(flat, np.array(numbers, flat.dtype))
     x = np.array(expected["x"], "float32").reshape(-1, *expected["input_shape"])
     upstream = np.array(expected["upstream"], "float32")
     y, *gradients = write_goldens.results(call, variables, x, upstream)
-    # One multiplication gives the same bits everywhere; the product of a Dense layer and sums not.
-    exact = "activation" not in golden.name
+    # One multiplication gives the same bits everywhere; the product of a Dense layer, sums and
+    # roots not.
+    exact = not any(words in golden.name for words in ("activation", "batch-norm"))
     check = np.testing.assert_array_equal if exact else close
     check(y.ravel(), np.array(expected["y"], y.dtype))
     assert len(gradients) == len(expected["gradients"])

@@ -12,6 +12,7 @@ from conftest import SLOW_UNDER_TF_KERAS
 from benchmarks import __main__ as command
 from benchmarks import (
     batch,
+    batch_norm,
     call,
     figure,
     imports,
@@ -140,6 +141,35 @@ def test_looks_are_timed():
     results = monitor.measure(rounds=1, progress=NoProgress(), side=4, count=40)
     assert results["look / predict"] > 0
     assert "look / predict" in monitor.report(results)
+
+
+@pytest.mark.parametrize("block", batch_norm.BLOCKS)
+@pytest.mark.parametrize("setting", ["graph", pytest.param("eager", marks=pytest.mark.slow)])
+def test_every_block_trains(block, setting):
+    found = batch_norm.steps(block, setting, layers=1, side=4, count=2)
+    assert np.isfinite(found["MiB"])
+    assert np.isfinite(found["loss"])
+    assert found["seconds"] > 0
+
+
+def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
+    losses = iter(range(1000))
+
+    def run(block, *_):
+        return {"MiB": 100.0 - len(block), "seconds": 1.0 + 1e-3 * next(losses), "loss": 0.5}
+
+    monkeypatch.setattr(batch_norm, "_in_a_process", run)
+    results = batch_norm.measure(progress=NoProgress(), processes=3, settings=("graph",))
+    ratios = results["graph"]["MiB / BN + ReLU"]
+    assert ratios["BN + ReLU"] == 1
+    assert ratios["BatchNormLeakyReLU"] == pytest.approx(82 / 91)
+    assert results["graph"]["seconds"]["BN + ReLU"] == pytest.approx(1.007)
+    assert "BatchNormLeakyReLU, per channel" in batch_norm.report(results)
+    monkeypatch.setattr(
+        batch_norm, "_in_a_process", lambda block, *_: run(block) | {"loss": len(block)}
+    )
+    with pytest.raises(AssertionError):
+        batch_norm.measure(progress=NoProgress(), processes=1, settings=("graph",))
 
 
 def test_largest_batch_is_found_by_halves():

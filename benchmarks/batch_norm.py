@@ -1,0 +1,183 @@
+"""Batch normalisation with an activation, in one layer or in two: peak memory and time of a step.
+
+Blocks of (Conv2D of 32 channels, 3 x 3, then batch normalisation and an activation) on square images
+of 32 channels. Each net runs in processes of its own, several times, in turns: one peak is a sample,
+not a figure. The peak is of resident memory in four training steps, above that of the process with
+the model built; of a GPU's memory where there is one. The time is the median of eight steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.memory import _peak
+from benchmarks.nets import ALPHA, CHANNELS, images
+from benchmarks.tables import table, turned
+
+BLOCKS = (
+    "BN + ReLU",
+    "BN + Keras LeakyReLU",
+    "BN + ours",
+    "BatchNormLeakyReLU",
+    "BatchNormLeakyReLU, one slope",
+    "BatchNormLeakyReLU, per channel",
+    "BN + ReLU, recomputed",
+)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "graph": {},
+    "mixed_bfloat16": {"policy": "mixed_bfloat16"},
+    "mixed_float16": {"policy": "mixed_float16"},
+    "eager": {"run_eagerly": True},
+    "XLA": {"jit_compile": True},
+}
+
+
+def measure(
+    *,
+    progress: Any,
+    processes: int = 5,
+    settings: tuple[str, ...] = tuple(SETTINGS),
+    layers: int = 20,
+    side: int = 128,
+    count: int = 8,
+) -> dict[str, Any]:
+    """MiB and seconds of each net by setting: medians, spreads and ratios to BN + ReLU."""
+    results = {}
+    for setting in settings:
+        progress.start(f"Training step, {setting}", processes * len(BLOCKS))
+        runs: dict[str, list[dict[str, float]]] = {block: [] for block in BLOCKS}
+        for _ in range(processes):
+            for block in BLOCKS:
+                runs[block].append(_in_a_process(block, setting, layers, side, count))
+                progress.step()
+        check(runs)
+        results[setting] = _summary(runs)
+    return results
+
+
+def _summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for kind in ("MiB", "seconds"):
+        values = {block: [run[kind] for run in runs[block]] for block in BLOCKS}
+        medians = {block: statistics.median(each) for block, each in values.items()}
+        first = medians[BLOCKS[0]]
+        figures[kind] = medians
+        figures[f"{kind}, least"] = {block: min(each) for block, each in values.items()}
+        figures[f"{kind}, most"] = {block: max(each) for block, each in values.items()}
+        figures[f"{kind} / BN + ReLU"] = {block: each / first for block, each in medians.items()}
+    return figures
+
+
+def check(runs: dict[str, list[dict[str, float]]]) -> None:
+    """Raises AssertionError unless the nets of one function end with one loss."""
+    for group in (("BN + ReLU", "BN + ReLU, recomputed"), ("BN + ours", "BatchNormLeakyReLU")):
+        losses = [run["loss"] for block in group for run in runs[block]]
+        assert max(losses) - min(losses) <= 0.02 * abs(losses[0]), (group, losses)
+
+
+def report(results: dict[str, Any]) -> str:
+    """The tables of `measure`'s results."""
+    return "\n\n".join(
+        table(f"Training step, {setting}", turned(figures)) for setting, figures in results.items()
+    )
+
+
+def _in_a_process(block: str, setting: str, *sizes: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.batch_norm", block, setting, *map(str, sizes)]
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    if done.returncode:
+        raise RuntimeError(f"{block}, {setting}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def steps(block: str, setting: str, layers: int, side: int, count: int) -> dict[str, float]:
+    """MiB above the built model, median seconds of a step, and the loss of the last."""
+    import numpy as np
+
+    model = compiled_net(block, setting, layers=layers, side=side)
+    x = images(count, side)
+    before = _peak()
+    losses = [float(np.ravel(model.train_on_batch(x, x))[0]) for _ in range(4)]
+    peak = _peak() - before
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        float(np.ravel(model.train_on_batch(x, x))[0])
+        seconds.append(time.perf_counter() - start)
+    return {"MiB": peak, "seconds": statistics.median(seconds), "loss": losses[-1]}
+
+
+def compiled_net(block: str, setting: str, *, layers: int, side: int) -> Any:
+    """A compiled model of so many convolutions, each with a block of `BLOCKS` after it."""
+    import tensorflow as tf
+
+    options = dict(SETTINGS[setting])
+    policy = options.pop("policy", None)
+    if policy:
+        tf.keras.mixed_precision.set_global_policy(policy)
+    tf.keras.utils.set_random_seed(0)
+    model = tf.keras.Sequential([tf.keras.Input((side, side, CHANNELS))])
+    for _ in range(layers):
+        model.add(tf.keras.layers.Conv2D(CHANNELS, 3, padding="same", use_bias=False))
+        for layer in _layers_of(block):
+            model.add(layer)
+    model.compile("sgd", "mse", **options)
+    return model
+
+
+def _layers_of(block: str) -> list[Any]:
+    import tensorflow as tf
+
+    from tf_leaky import BatchNormLeakyReLU, LeakyReLU
+
+    keras = tf.keras.layers
+    legacy = keras.LeakyReLU.__module__.startswith("tf_keras")
+    fused = {"alpha": ALPHA, "trainable_alpha": "," in block}
+    if block.endswith("per channel"):
+        fused["alpha_axis"] = -1
+    if block.startswith("BatchNormLeakyReLU"):
+        return [BatchNormLeakyReLU(**fused)]
+    if block == "BN + ReLU, recomputed":
+        return [_recomputed()]
+    slope = {"alpha" if legacy else "negative_slope": ALPHA}
+    make = {
+        "BN + ReLU": keras.ReLU,
+        "BN + Keras LeakyReLU": lambda: keras.LeakyReLU(**slope),
+        "BN + ours": lambda: LeakyReLU(ALPHA),
+    }[block]
+    return [keras.BatchNormalization(), make()]
+
+
+def _recomputed() -> Any:
+    """BatchNormalization and ReLU that are computed again in the backward pass."""
+    import tensorflow as tf
+
+    class Recomputed(tf.keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = tf.keras.layers.BatchNormalization()
+
+        def build(self, input_shape: Any) -> None:
+            self.norm.build(input_shape)
+            self.built = True
+
+        def call(self, inputs: Any, training: Any = None) -> Any:
+            def block(z: Any) -> Any:
+                return tf.nn.relu(self.norm(z, training=training))
+
+            return tf.recompute_grad(block)(inputs)
+
+    return Recomputed()
+
+
+if __name__ == "__main__":
+    block, setting, *sizes = sys.argv[1:]
+    print(json.dumps(steps(block, setting, *map(int, sizes))))
