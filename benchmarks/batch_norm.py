@@ -1,9 +1,10 @@
 """Batch normalisation with an activation, in one layer or in two: peak memory and time of a step.
 
-Blocks of (Conv2D of 32 channels, 3 x 3, then batch normalisation and an activation) on square images
-of 32 channels. Each net runs in processes of its own, several times, in turns: one peak is a sample,
-not a figure. The peak is of resident memory in four training steps, above that of the process with
-the model built; of a GPU's memory where there is one. The time is the median of eight steps.
+Blocks of (Conv2D of 32 channels, 3 x 3, then batch normalisation and an activation) on square
+images of 32 channels. Each net runs in processes of its own, several times, in turns: one peak is a
+sample, not a figure. The peak is of resident memory in four training steps, above that of the
+process with the model built; of a GPU's memory where there is one. The time is the median of eight
+steps.
 """
 
 from __future__ import annotations
