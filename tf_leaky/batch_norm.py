@@ -24,8 +24,8 @@ from tf_leaky.checks import (
     constant_slopes,
     shown,
 )
-from tf_leaky.layer import SMALLEST_POSITIVE_ALPHA, _KeepPositive, _register, _serialize
-from tf_leaky.ops import DEFAULT_ALPHA
+from tf_leaky.layer import _KeepPositive, _register, _serialize
+from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, bounded
 
 _NAME = "BatchNormLeakyReLU"
 
@@ -337,9 +337,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         """A number where it is fixed, else a tensor; never below 1e-3, with the slope 1 there."""
         if not (self.trainable_alpha or self.alpha_axis is not None):
             return max(float(self.alpha), SMALLEST_POSITIVE_ALPHA)
-        alpha = tf.cast(tf.convert_to_tensor(self.alpha), wider(dtype))
-        bounded = tf.maximum(alpha, tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype))
-        return tf.stop_gradient(bounded) + (alpha - tf.stop_gradient(alpha))
+        return bounded(tf.cast(tf.convert_to_tensor(self.alpha), wider(dtype)))
 
     def _update(self, average: Any, old: tf.Tensor, new: tf.Tensor, batch: Batch) -> None:
         """Moves an average, unless the batch is empty."""
