@@ -131,6 +131,21 @@ def arguments_of(layer: Any) -> dict[str, Any]:
     return {} if node is None else dict(node.call_kwargs)
 
 
+def operations_of(model: Any) -> list[Any]:
+    """What a functional model calls: its layers, and in Keras 3 the functions in its graph."""
+    return list(model.layers if LEGACY else model.operations)
+
+
+def calls_of(operation: Any) -> list[tuple[list[Any], list[Any]]]:
+    """The tensors that each call of a layer on symbolic tensors took, and those that it made."""
+    # Keras 3 has these on no public side.
+    nodes = operation.inbound_nodes if LEGACY else operation._inbound_nodes
+    return [
+        (tf.nest.flatten(node.input_tensors), tf.nest.flatten(node.output_tensors))
+        for node in nodes
+    ]
+
+
 def compile_settings(model: Any) -> dict[str, Any] | None:
     """What a model was compiled with, as it was given; None if it isn't compiled."""
     if not (model.compiled_loss if LEGACY else model.compiled):

@@ -22,7 +22,7 @@ ROOMS = {
     "structure": {"tensorflow"},
     "batch_norm_ops": {"tensorflow", "ops"},
     "batch_norm": {"tensorflow", "numpy", *BELOW, "ops", "layer", "batch_norm_ops"},
-    "conversion": {"tensorflow", "numpy", *BELOW, "ops", "layer", "structure"},
+    "conversion": {"tensorflow", "numpy", *BELOW, "ops", "layer", "batch_norm", "structure"},
     "inspection": {"tensorflow", "numpy", "matplotlib", *BELOW, "ops", "layer", "structure"},
     "serving": {"tensorflow", "numpy", "tensorflow_serving", *BELOW},
     "__init__": {"layer", "batch_norm", "ops", "conversion", "inspection", "serving"},

@@ -24,6 +24,7 @@ from tf_leaky.conversion.carrying import (
     without_carrying,
 )
 from tf_leaky.conversion.compiling import compile_alike
+from tf_leaky.conversion.fusing import fused_pairs
 from tf_leaky.conversion.weights import pairs_of, transfer
 from tf_leaky.keras_compat import (
     clone_graph,
@@ -52,7 +53,7 @@ _log = logging.getLogger("tf_leaky")
 Rule = Callable[[Any, Any], Any]
 
 
-def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True) -> Any:
+def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: bool = False) -> Any:
     """Returns a copy of a model, with activations replaced by `rule`. The model isn't touched.
 
     Names, weights, `trainable` flags, dtype policies, sharing and compile settings are those of the
@@ -64,11 +65,12 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True) -> Any:
         subject: The name that an error message starts with.
         carry: Whether layers of the user's own classes become ours where something is replaced in
             them, so that a file of them holds it. If not, a UserWarning says what it won't hold.
+        fuse: Whether each BatchNormalization and the activation after it become one layer.
 
     Raises:
         ValueError: If a layer can't be made again from its config, or a weight would be lost.
     """
-    copy = _Copy(rule, subject=subject)
+    copy = _Copy(rule, subject=subject, fuse=fuse)
     with warnings.catch_warnings():
         # Keras warns that it would have to write the code of a lambda. Here the very one is kept.
         warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
@@ -97,8 +99,8 @@ def _build(model: Any, new: Any) -> None:
 class _Copy:
     """The layers that were copied, each once, so that those that are shared stay so."""
 
-    def __init__(self, rule: Rule, *, subject: str) -> None:
-        self._rule, self._subject = rule, subject
+    def __init__(self, rule: Rule, *, subject: str, fuse: bool) -> None:
+        self._rule, self._subject, self._fuse = rule, subject, fuse
         self._copies: dict[int, Any] = {}
         self._rules: dict[Any, tuple[Any, Any]] = {}
         self.replaced: set[int] = set()
@@ -165,7 +167,24 @@ class _Copy:
         self._copies = copies
         return new
 
+    def _fuse_pairs(self, model: Any) -> None:
+        """Notes one layer as the copy of a normalisation, and none as that of its activation."""
+
+        def leaky_relu_for(layer: Any) -> Any:
+            new = layer if isinstance(layer, LeakyReLU) else self._replacement(layer, layer)
+            return new if isinstance(new, LeakyReLU) else None
+
+        for normalization, activation, fused in fused_pairs(model, leaky_relu_for):
+            self._copies[id(normalization)] = fused
+            # It keeps the name, and computes nothing.
+            name = activation.name.replace(".", "_")
+            self._copies[id(activation)] = tf.keras.layers.Activation("linear", name=name)
+            self.replaced.add(id(activation))
+            _log.info("%s: %s: fused with %s", self._subject, normalization.name, activation.name)
+
     def _new_graph(self, model: Any) -> Any:
+        if self._fuse:
+            self._fuse_pairs(model)
         new = clone_graph(model, lambda layer: _called_as_before(self.of(layer)))
         for layer in layers_within(new):
             if isinstance(layer, _CalledAsBefore):
@@ -243,7 +262,8 @@ class _Copy:
 
     def _value(self, value: Any, parts: dict[str, list[Any]], host: Any) -> Any:
         if isinstance(value, list | tuple):
-            return type(value)(self._value(each, parts, host) for each in value)
+            values = [self._value(each, parts, host) for each in value]
+            return values if isinstance(value, list) else tuple(values)
         if not isinstance(value, dict):
             return value
         inner = value.get("config")

@@ -83,6 +83,8 @@ def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
     """Copies the optimizer's variables where those that it trains are the same, one to one."""
     twins = [id(same.get(id(variable))) for variable in model.trainable_variables]
     if twins != [id(variable) for variable in new.trainable_variables]:
+        if getattr(model.optimizer, "built", False):
+            new.optimizer.build(new.trainable_variables)
         return
     before = _state(model.optimizer)
     if len(before) != len(_state(new.optimizer)):

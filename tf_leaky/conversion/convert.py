@@ -26,6 +26,7 @@ def convert(
     alpha: Any = None,
     trainable_alpha: bool | None = None,
     axis: Any = None,
+    fuse_batch_norm: bool = False,
     strict: bool = False,
 ) -> Any:
     """Returns a copy of a model in which stock ReLU, LeakyReLU and PReLU are `tf_leaky`'s.
@@ -58,6 +59,9 @@ def convert(
         trainable_alpha: Whether slopes are trained; None keeps what the stock layers do.
         axis: The axes with slopes of their own, as in `LeakyReLU`, where `trainable_alpha=True`.
             The slopes of a PReLU keep their own sharing.
+        fuse_batch_norm: Whether each `BatchNormalization` and the activation after it, with slopes
+            of at least 1e-3, become one `BatchNormLeakyReLU`, which keeps half as much for the
+            backward pass. The activation's name goes to a layer that computes nothing.
         strict: Whether a ReLU that could not be changed is an error.
 
     Returns:
@@ -88,11 +92,12 @@ def convert(
             "convert: expected trainable_alpha to be True, False or None. "
             f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
         )
-    if not isinstance(strict, bool):
-        raise TypeError(
-            "convert: expected strict to be True or False. "
-            f"Received: strict={shown(strict)}. Give a Python bool."
-        )
+    for name, value in (("fuse_batch_norm", fuse_batch_norm), ("strict", strict)):
+        if not isinstance(value, bool):
+            raise TypeError(
+                f"convert: expected {name} to be True or False. "
+                f"Received: {name}={shown(value)}. Give a Python bool."
+            )
     if checked_axis(axis) is not None and not trainable_alpha:
         raise ValueError(
             "convert: expected axis only where slopes are to be trained. "
@@ -126,7 +131,7 @@ def convert(
             return leaky_relu
         return _ours(found, host, slope, trained=bool(trainable_alpha), axis=axis)
 
-    new = copied(model, rule, subject="convert")
+    new = copied(model, rule, subject="convert", fuse=fuse_batch_norm)
     kinds = {"LeakyRelu"} if alpha is None else {"LeakyRelu", "Relu"}
     report_left(new, kinds, left, strict=strict)
     return new

@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model, shown
 from tf_leaky.conversion.frozen import PRELU_RANK, FrozenLeakyReLU
+from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import layers_within
@@ -17,7 +19,8 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
 
     The outputs are the same. One slope becomes a fixed number, which is one fused operation
     (LeakyRelu; LEAKY_RELU in LiteRT) in every export. Slopes along an `axis` are computed in the
-    form that suits the target. Stock layers stay as they are: `convert` them first.
+    form that suits the target. A `BatchNormLeakyReLU` becomes a Sequential of a BatchNormalization
+    and a `LeakyReLU`. Stock layers stay as they are: `convert` them first.
 
     Args:
         model: A built model of `tf.keras`, as `convert` takes it. It is not touched.
@@ -50,6 +53,9 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
     check_built_model(model, subject="freeze")
 
     def rule(found: Any, host: Any) -> Any:
+        if isinstance(found, BatchNormLeakyReLU):
+            activation = leaky_relu_of(found)
+            return split(found, rule(activation, found) or activation)
         if not isinstance(found, LeakyReLU) or not (found.trainable_alpha or found.axis):
             return None
         slopes = slopes_in_use(found)

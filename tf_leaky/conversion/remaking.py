@@ -16,12 +16,12 @@ from tf_leaky.structure import held, is_graph, is_layer, layers_within, shown_pl
 _layers = tf.keras.layers
 
 
-def copied(model: Any, rule: Rule, *, subject: str, carry: bool = True) -> Any:
+def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
     """Returns `clone(...)`, or raises ValueError with what to edit in a model."""
     if is_graph(model):
-        return clone(model, rule, subject=subject, carry=carry)
+        return clone(model, rule, subject=subject, **options)
     try:
-        return clone(model, rule, subject=subject, carry=carry)
+        return clone(model, rule, subject=subject, **options)
     except Exception as error:  # of any kind: it is the user's constructor that is called
         if not _is_constructor(error):
             raise

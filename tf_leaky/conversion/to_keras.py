@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model
+from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.tracing import check_none_of_ours
 from tf_leaky.keras_compat import keras_leaky_relu
@@ -22,7 +24,8 @@ def to_keras(model: Any) -> Any:
 
     A fixed slope of 0 or more becomes a Keras LeakyReLU, other fixed slopes a PReLU that isn't
     trained, and trained ones a PReLU with the same sharing. The constraint "positive" becomes
-    NonNeg, the nearest stock one.
+    NonNeg, the nearest stock one. A `BatchNormLeakyReLU` becomes a Sequential of a
+    BatchNormalization and such an activation.
 
     Args:
         model: A built model of `tf.keras`, as `convert` takes it. It is not touched.
@@ -47,6 +50,9 @@ def to_keras(model: Any) -> Any:
     def rule(found: Any, host: Any) -> Any:
         if found is leaky_relu:
             return keras_leaky_relu(DEFAULT_ALPHA, name=f"{host.name}_activation")
+        if isinstance(found, BatchNormLeakyReLU):
+            activation = leaky_relu_of(found)
+            return split(found, rule(activation, found))
         if not isinstance(found, LeakyReLU):
             return None
         fixed = not found.trainable_alpha and found.axis is None
@@ -81,7 +87,7 @@ def _to_prelu(layer: LeakyReLU, host: Any) -> Any:
 
 def _rank(layer: LeakyReLU, host: Any) -> int:
     """The rank of what the layer is called on, which a PReLU has to know."""
-    spec = getattr(layer, "input_spec", None)
+    spec = (host if isinstance(host, BatchNormLeakyReLU) else layer).input_spec
     if spec is not None and spec.ndim is not None:
         return int(spec.ndim)
     if layer.built and (shape := (layer.get_build_config() or {}).get("input_shape")) is not None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.batch_norm import BatchNormLeakyReLU
+from tf_leaky.conversion.fusing import transfer_weights
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import is_graph, is_stock, layers_within, shown_place, sublayers
 
@@ -31,7 +33,8 @@ def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> li
     for before, after, path in pairs:  # grows
         places = {tuple(place): each for place, each in sublayers(after)}
         unnamed = _by_name(before, after) if is_graph(before) else {}
-        for place, part in sublayers(before):
+        split = isinstance(before, BatchNormLeakyReLU)
+        for place, part in () if split else sublayers(before):
             if id(part) in seen:
                 continue
             seen.add(id(part))
@@ -78,6 +81,9 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
     same: dict[int, Any] = {}
     for old, new, path in pairs:
         before, after = _own(old), _own(new)
+        if BatchNormLeakyReLU in (type(old), type(new)) and type(old) is not type(new):
+            same |= transfer_weights(old, new)
+            continue
         if id(old) in replaced:
             for variable, twin in zip(before, after, strict=False):
                 slopes = slopes_in_use(old) if isinstance(old, LeakyReLU) else variable
@@ -136,6 +142,7 @@ def _transfer_more(old: Any, new: Any) -> None:
 def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject: str) -> None:
     """Raises ValueError unless every variable has a partner of its own, with the same bits."""
     slopes = {id(each) for old, _, _ in pairs if id(old) in replaced for each in _own(old)}
+    slopes |= {id(old.alpha) for old, _, _ in pairs if isinstance(old, BatchNormLeakyReLU)}
     root, copy, name = pairs[0]
     for variable in variables_of(root):
         label = f"{getattr(variable, 'path', variable.name)!r} of {name!r}"
@@ -156,7 +163,10 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
     mine = {id(twin) for twin in same.values()}
     kinds = LeakyReLU, tf.keras.layers.PReLU
     for part in layers_within(copy):
-        mine |= {id(each) for each in part.variables} if isinstance(part, kinds) else set()
+        if isinstance(part, kinds):
+            mine |= {id(each) for each in part.variables}
+        elif isinstance(part, BatchNormLeakyReLU):
+            mine.add(id(part.alpha))
     for variable in variables_of(copy):
         if id(variable) not in mine:
             holders = [

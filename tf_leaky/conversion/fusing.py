@@ -1,0 +1,152 @@
+"""One `BatchNormLeakyReLU` for each `BatchNormalization` and the activation after it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.batch_norm import BatchNormLeakyReLU
+from tf_leaky.keras_compat import calls_of, operations_of
+from tf_leaky.layer import LeakyReLU, slopes_in_use
+from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA
+
+_layers = tf.keras.layers
+_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
+_NOT_OF_THE_FUSED = ("renorm", "renorm_clipping", "renorm_momentum", "virtual_batch_size")
+
+
+def fused_pairs(
+    model: Any, leaky_relu_for: Callable[[Any], Any]
+) -> list[tuple[Any, Any, BatchNormLeakyReLU]]:
+    """The pairs of a graph that one layer can take the place of, with that layer.
+
+    A pair is a `BatchNormalization` whose output goes to one activation and nowhere else. Neither
+    is used twice, and the activation is a leaky ReLU whose slopes are at least 1e-3: one, or one
+    for each channel that is normalised.
+
+    Args:
+        model: A Sequential or functional model.
+        leaky_relu_for: Returns the `LeakyReLU` that takes the place of a layer, or None.
+
+    Returns:
+        The normalisation, the activation, and the new layer of each pair.
+    """
+    pairs = []
+    for normalization, activation in _neighbours(model):
+        stock = type(normalization) is _layers.BatchNormalization
+        if not stock or getattr(normalization, "renorm", False):
+            continue
+        leaky = leaky_relu_for(activation)
+        fused = None if leaky is None else _fused(normalization, leaky)
+        if fused is not None:
+            pairs.append((normalization, activation, fused))
+    return pairs
+
+
+def _neighbours(model: Any) -> list[tuple[Any, Any]]:
+    """The pairs of layers, each called once, of which the second alone takes the first's output."""
+    if isinstance(model, tf.keras.Sequential):
+        ids = [id(layer) for layer in model.layers]
+        once = [layer if ids.count(id(layer)) == 1 else None for layer in model.layers]
+        return [pair for pair in pairwise(once) if None not in pair]
+    calls = {id(each): calls_of(each) for each in operations_of(model)}
+    users: dict[int, list[Any]] = {}
+    for each in operations_of(model):
+        for inputs, _ in calls[id(each)]:
+            for x in inputs:
+                users.setdefault(id(x), []).append(each)
+    ends = {id(x) for x in tf.nest.flatten(model.outputs)}
+    pairs = []
+    for each in operations_of(model):
+        outputs = [x for _, made in calls[id(each)] for x in made]
+        after = [user for x in outputs for user in users.get(id(x), [])]
+        if (
+            len(outputs) == len(after) == 1
+            and id(outputs[0]) not in ends
+            and len(calls[id(after[0])]) == 1
+        ):
+            pairs.append((each, after[0]))
+    return pairs
+
+
+def split(layer: BatchNormLeakyReLU, leaky_relu: Any) -> Any:
+    """A Sequential of a stock BatchNormalization and an activation, with a layer's weights to come.
+
+    Args:
+        layer: The layer that they take the place of.
+        leaky_relu: The activation.
+    """
+    config = layer.get_config()
+    own = {key: value for key, value in config.items() if "alpha" not in key and key != "name"}
+    normalization = _layers.BatchNormalization.from_config(own | {"name": f"{layer.name}_bn"})
+    return tf.keras.Sequential([normalization, leaky_relu], name=layer.name)
+
+
+def leaky_relu_of(layer: BatchNormLeakyReLU) -> LeakyReLU:
+    """The `LeakyReLU` that is a part of a layer, with its slopes of now."""
+    config = layer.get_config()
+    slopes = np.asarray(
+        layer.alpha if isinstance(layer.alpha, float) else tf.convert_to_tensor(layer.alpha)
+    )
+    slopes = np.where(slopes < SMALLEST_POSITIVE_ALPHA, SMALLEST_POSITIVE_ALPHA, slopes)
+    names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer")
+    activation = LeakyReLU.from_config(
+        {name: config[name] for name in names}
+        | {"name": f"{layer.name}_leaky_relu", "dtype": config["dtype"]}
+        | {"alpha": slopes.tolist(), "axis": layer.alpha_axis, "trainable": layer.trainable}
+    )
+    if layer.built:
+        spec = layer.input_spec
+        activation.build([spec.axes.get(axis) for axis in range(spec.ndim)])
+    return activation
+
+
+def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
+    """Gives a fused layer, or what it is split into, its weights.
+
+    Returns:
+        The new variables by the ids of the old ones, without those of slopes.
+    """
+    normalization = new.layers[0] if isinstance(old, BatchNormLeakyReLU) else new
+    same = {}
+    for name in _WEIGHTS:
+        variable = getattr(old, name, None)
+        if variable is not None:
+            twin = getattr(normalization, name)
+            twin.assign(variable)
+            same[id(variable)] = twin
+    if normalization is not new and new.layers[1].variables:
+        (slopes,) = new.layers[1].variables
+        values = tf.maximum(tf.convert_to_tensor(old.alpha), SMALLEST_POSITIVE_ALPHA)
+        slopes.assign(tf.reshape(tf.cast(values, slopes.dtype), slopes.shape))
+    return same
+
+
+def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
+    """The layer for a pair, or None where there is none."""
+    slopes = slopes_in_use(leaky) if leaky.built else np.asarray(leaky.get_config()["alpha"])
+    if (slopes < SMALLEST_POSITIVE_ALPHA).any() or normalization.trainable != leaky.trainable:
+        return None
+    rank = len(normalization.output.shape)
+    axis = int(np.ravel(normalization.axis)[0])
+    if leaky.axis is not None and [a % rank for a in np.ravel(leaky.axis)] != [axis % rank]:
+        return None
+    if normalization.compute_dtype != leaky.compute_dtype:
+        return None
+    config = {
+        key: value
+        for key, value in normalization.get_config().items()
+        if key not in _NOT_OF_THE_FUSED and key != "fused"
+    }
+    of_leaky = leaky.get_config()
+    names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer")
+    return BatchNormLeakyReLU(
+        **config
+        | {name: of_leaky[name] for name in names}
+        | {"axis": axis, "alpha": slopes.tolist()}
+        | {"alpha_axis": None if leaky.axis is None else axis}
+    )
