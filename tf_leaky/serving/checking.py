@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from tf_leaky.checks import note
 from tf_leaky.serving import running, signatures
 
 Arrays = dict[str, np.ndarray]
@@ -52,23 +53,19 @@ def examples(inputs: Any, batch: int = 2) -> Arrays:
 def predictions(model: Any, inputs: Any, requests: list[Arrays]) -> list[Arrays]:
     """What `model.predict` returns for each request.
 
-    An error of the model stays as it is: a note says where it came from, or the log before
-    Python 3.11.
+    An error of the model stays as it is, with a note that says where it came from.
     """
     try:
         return [running.plain(signatures.predict(model, inputs, arrays)) for arrays in requests]
     except Exception as error:
         shapes = [{name: array.shape for name, array in arrays.items()} for arrays in requests]
-        note = (
+        note(
+            error,
             "export_saved_model: the error above is of model.predict, which is run before an "
             f"export to compare with it. Received: model={model.name!r}, on examples of shapes "
             f"{shapes}. Nothing was published. If the model isn't meant for such examples, give "
-            "others as warmup, or check=False."
+            "others as warmup, or check=False.",
         )
-        if hasattr(error, "add_note"):
-            error.add_note(note)
-        else:
-            _logger.error(note)
         raise
 
 
