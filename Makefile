@@ -9,7 +9,7 @@ PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(PARALLEL)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert distributed why bench test test-slow test-floor goldens lint format wheel clean
+.PHONY: demo serve batch convert distributed why bench test test-slow test-floor zoo goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -41,6 +41,9 @@ test-floor: .venv-floor/ready  ## The same tests on the oldest Python, TensorFlo
 	.venv-floor/bin/python -m pytest $(PARALLEL)
 	TF_USE_LEGACY_KERAS=1 .venv-floor/bin/python -m pytest $(PARALLEL)
 
+zoo: $(READY)  ## Models of libraries from PyPI, each in an environment of its own in .zoo: half an hour
+	PYTHONPATH=.:tests $(BIN)/python -m zoo_of_libraries
+
 goldens: $(READY)  ## Adds this version's files under both Kerases, which every later one has to load
 	PYTHONPATH=. $(BIN)/python tests/write_goldens.py
 	PYTHONPATH=. TF_USE_LEGACY_KERAS=1 $(BIN)/python tests/write_goldens.py
@@ -68,7 +71,7 @@ wheel: $(READY)  ## The sdist, and the wheel that is built from it, as an index 
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf .venv .venv-floor dist build
+	rm -rf .zoo .venv .venv-floor dist build
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -33,7 +33,7 @@ def changed(name):
     """The model and what becomes of it; the changes that fail are missing, and tested elsewhere."""
     model, x = looks.quietly(zoo.built, name)
     oracle, _ = looks.quietly(zoo.built, name, oracle=True)
-    looks.outputs(oracle, x)
+    looks.outputs(model, x), looks.outputs(oracle, x)
     oracle.set_weights(model.get_weights())
     changes = {
         "converted": lambda: convert(model, alpha=SLOPE),

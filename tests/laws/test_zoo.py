@@ -1,63 +1,25 @@
 """`convert`, `freeze` and `to_keras` on models as users write them. No law names a model."""
 
-import functools
 import inspect
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import zoo
-from zoo import looks
+from zoo import kept, looks
+from zoo.kept import oracle, sloped, stock
 from zoo.table import SLOPE
 
 from tf_leaky import convert, freeze, to_keras
 
 POSSIBLE = [name for name, entry in zoo.MODELS.items() if not entry.refused]
 REFUSED = [name for name, entry in zoo.MODELS.items() if entry.refused]
-REACHED = [name for name in POSSIBLE if not zoo.MODELS[name].left]
 LEFT = [name for name in POSSIBLE if zoo.MODELS[name].left]
-
-
-@functools.cache
-def stock(name):
-    return looks.quietly(zoo.built, name)
-
-
-@functools.cache
-def oracle(name):
-    """The same code with the slope where ReLU was, and the same weights."""
-    model, x = looks.quietly(zoo.built, name, oracle=True)
-    looks.outputs(model, x)  # makes the weights of layers that are activations of others
-    model.set_weights(stock(name)[0].get_weights())
-    return model
-
-
-@functools.cache
-def sloped(name):
-    """Converted with the slope; an error where a ReLU stays that should have been changed."""
-    strict = not zoo.MODELS[name].left
-    return looks.quietly(convert, stock(name)[0], alpha=SLOPE, strict=strict)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def forgotten():
-    """Keeps the models for the laws of this file only."""
     yield
-    for kept in (stock, oracle, sloped):
-        kept.cache_clear()
-    tf.keras.backend.clear_session()
-
-
-@pytest.mark.parametrize("name", zoo.MODELS)
-def test_the_table_says_what_alpha_changes(name):
-    entry, (model, x) = zoo.MODELS[name], stock(name)
-    found, loops = looks.relu_operations(model, x)
-    stay, _ = looks.relu_operations(oracle(name), x)
-    changed = found - stay
-    assert changed >= entry.relus if loops else changed == entry.relus or entry.refused
-    pairs = zip(looks.outputs(model, x), looks.outputs(oracle(name), x), strict=True)
-    different = max(np.abs(np.float64(one) - np.float64(two)).max() for one, two in pairs)
-    assert (different > 3e-3) == bool(entry.relus) or entry.refused
+    kept.forget()
 
 
 @pytest.mark.parametrize("name", POSSIBLE)
@@ -101,58 +63,6 @@ def test_what_is_left_is_named(name):
         assert left in str(error.value)
 
 
-@pytest.mark.parametrize("name", POSSIBLE)
-def test_trained_slopes_freeze(name):
-    model, x = stock(name)
-    entry = zoo.MODELS[name]
-    trained = looks.quietly(convert, model, alpha=SLOPE, trainable_alpha=True)
-    frozen = looks.quietly(freeze, trained)  # before its first call
-    looks.assert_same(trained, x, oracle(name))
-    looks.assert_same(frozen, x, oracle(name))
-    assert len(trained.trainable_weights) >= len(model.trainable_weights) + bool(entry.relus)
-    looks.assert_same_weights(model, frozen, without=entry.slopes)
-
-
-@pytest.mark.parametrize("name", POSSIBLE)
-def test_to_keras_leaves_nothing_of_ours(name):
-    model, x = stock(name)
-    back = looks.quietly(to_keras, sloped(name))
-    looks.assert_same(back, x, oracle(name))
-    looks.assert_same_weights(model, back)
-    assert not looks.ours(back)
-    assert looks.users(back) == looks.users(model)
-
-
-@pytest.mark.parametrize("name", POSSIBLE)
-def test_clones_stay_converted(name):
-    model, x = stock(name)
-    new = sloped(name)
-    copies = {
-        "clone_model": tf.keras.models.clone_model,
-        "from_config": lambda each: type(each).from_config(each.get_config()),
-    }
-    with tf.keras.utils.custom_object_scope(zoo.custom_objects()):
-        for how, copy in copies.items():
-            if not possible(copy, model, x):
-                continue  # of the model as it was given, Keras makes no copy either
-            clone = looks.quietly(copy, new)
-            looks.outputs(clone, x)
-            clone.set_weights(new.get_weights())
-            looks.assert_same(clone, x, oracle(name))
-            assert type(clone) is type(new), how
-
-
-def possible(copy, model, x):
-    try:
-        clone = looks.quietly(copy, model)
-        looks.outputs(clone, x)
-        clone.set_weights(model.get_weights())
-        looks.assert_same(clone, x, model)
-    except Exception:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("change", [convert, freeze, to_keras], ids=lambda f: f.__name__)
 def test_a_refusal_names_what_to_edit(name, change):
@@ -165,4 +75,4 @@ def test_a_refusal_names_what_to_edit(name, change):
         assert edit in text
     if change is convert:
         needless = looks.relu_operations(*stock(name))[0] == 0
-        assert ("Nothing in it needs" in text) == needless
+        assert ("othing in it needs" in text) == needless

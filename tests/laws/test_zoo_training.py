@@ -24,7 +24,7 @@ def assert_goes_on_as(model, other, x):
     y = targets(other, x)
     (reports, weights), (expected, others) = goes_on(model, x, y), goes_on(other, x, y)
     for one, two in zip(expected, reports, strict=True):
-        assert list(one) == list(two)
+        assert sorted(one) == sorted(two)
         for key in one:
             np.testing.assert_allclose(two[key], one[key], rtol=1e-5, atol=1e-6, err_msg=key)
     for one, two in zip(others, weights, strict=True):
@@ -64,5 +64,4 @@ def test_losses_go_over_by_reference(name):
     mine, others = (tf.nest.flatten(each.loss) for each in (new, model))
     for one, two in zip(mine, others, strict=True):
         assert one is two or one == two
-    assert new.metrics_names == model.metrics_names
     assert not {id(each) for each in new.metrics} & {id(each) for each in model.metrics}

@@ -216,7 +216,8 @@ def penalised():
     l2, limit = tf.keras.regularizers.L2(0.1), tf.keras.constraints.MaxNorm(1.0)
     x = tf.keras.Input((6,))
     y = layers.Dense(5, relu.string, kernel_regularizer=l2, bias_constraint=limit)(x)
-    y = relu.layer(activity_regularizer=tf.keras.regularizers.L1(0.1))(layers.Dense(4)(y))
+    y = layers.Dense(4, activity_regularizer=tf.keras.regularizers.L1(0.1))(y)
+    y = relu.layer()(y)
     return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, 6)
 
 

@@ -194,6 +194,54 @@ class Leaky(layers.Layer):
         return self.learned(self.act(self.d(x)) - 0.1)
 
 
+class LearnsBetween(layers.Layer):
+    """Slopes stand between other weights."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.learned = prelu()
+        self.d = layers.Dense(6)
+        self.more = [prelu(), layers.Dense(6)]
+
+    def call(self, x):
+        return self.more[1](self.more[0](self.d(self.learned(x))))
+
+
+class MakesBlocks(layers.Layer):
+    """Makes a list of layers when it is built, as keras-tcn does."""
+
+    def build(self, shape):
+        self.blocks = []
+        for i in range(2):
+            self.blocks.append(layers.Dense(shape[-1], name=f"block_{i}"))
+            self.blocks.append(layers.Activation(relu.string))
+            self.blocks[-2].build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@register
+class ListsInConfig(layers.Layer):
+    """Writes the lists that it was given into its config, as they are."""
+
+    def __init__(self, units=(5, 4), names=(), **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.names = list(units), list(names)
+        self.steps = [layers.Dense(n, activation=relu.string) for n in units]
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units, "names": self.names}
+
+
 class CallsRelu(layers.Layer):
     """Nothing outside can reach the function that `call` names."""
 

@@ -95,7 +95,7 @@ def graph():
 
 def steps():
     model = Steps(*graph())
-    model.compile("adam", run_eagerly=True)
+    model.compile("adam", "mse", run_eagerly=True)
     x = normal(5, 6)
     model.train_on_batch(x, x[:, :2])
     return model, x

@@ -83,7 +83,7 @@ add(
         tf.nn.relu6 if LEGACY else ops.relu6,
     ),
     relus=1,
-    stays=1,
+    stays=int(not LEGACY),  # tf_keras clips by other operations
 )
 add(
     "a Lambda of relu", lambda: steps(layers.Lambda(relu.nn), layers.Lambda(relu.function)), relus=2
@@ -102,7 +102,7 @@ def user_function(x):
 
 
 def sized(x, size):
-    return tf.nn.leaky_relu(x, size)
+    return x * tf.sigmoid(size * x)
 
 
 add("relu in words and functions", lambda: dense(*[relu.string, relu.function, relu.nn]), relus=3)
@@ -131,6 +131,12 @@ add(
     stays=1,
     left=("hidden",),
 )
+add(
+    "a partial of leaky_relu",
+    lambda: dense_named(functools.partial(tf.nn.leaky_relu, alpha=0.3)),
+    relus=1,
+    left=("hidden",),
+)
 add("layers as activation", lambda: dense(relu.layer(), leaky(0.3), prelu()), relus=1, slopes=1)
 add(
     "Activation layers",
@@ -155,5 +161,6 @@ add(
         layers.ReLU(6.0),
     ),
     relus=1,
+    stays=2,
 )
 add("PReLUs", lambda: steps(prelu(), prelu(), leaky(0.2), relu.layer()), relus=1, slopes=2)

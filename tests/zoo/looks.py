@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from zoo.table import LEGACY, called
+from zoo.table import LEGACY, called, named
 
 
 def quietly(function, *args, **kwargs):
@@ -35,11 +35,12 @@ def arrays(model):
     return [np.asarray(each) for each in variables(model)]
 
 
-def assert_same_weights(model, other, without=0):
-    """Bit for bit and in order; a PReLU's slopes may lose axes of size 1."""
-    mine, others = arrays(model), arrays(other)
-    if without:
-        mine = [each for each, v in zip(mine, variables(model), strict=True) if not slope(v)]
+def assert_same_weights(model, other, slopes=True):
+    """Bit for bit and in order; a PReLU's slopes may lose axes of size 1, or be left out."""
+    mine, others = (
+        [each for each, v in zip(arrays(m), variables(m), strict=True) if slopes or not slope(v)]
+        for m in (model, other)
+    )
     assert [each.size for each in mine] == [each.size for each in others]
     for one, two in zip(mine, others, strict=True):
         assert one.dtype == two.dtype
@@ -52,7 +53,7 @@ def identical(one, two):
 
 
 def slope(variable):
-    return "alpha" in getattr(variable, "name", "")  # a vocabulary of tf_keras has none
+    return "alpha" in named(variable)
 
 
 def parts(model):
@@ -91,6 +92,7 @@ def ours(model):
 
 
 def users(model):
-    """The users' own layers within."""
-    names = [type(part).__name__ for part in parts(model) if "zoo" in type(part).__module__]
-    return sorted(names)
+    """The users' own layers within; a class of a graph may give way to a plain graph."""
+    own = [part for part in parts(model) if type(part).__module__.startswith("zoo.")]
+    graph = [part for part in own if getattr(part, "inputs", None)]
+    return sorted(type(part).__name__ for part in own if part not in graph)

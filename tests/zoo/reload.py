@@ -19,16 +19,14 @@ from zoo.table import LEGACY
 
 def load(path):
     if path.suffix == ".keras":
-        return tf.keras.models.load_model(path, safe_mode=False)
-    return tf.keras.models.load_model(path, compile=LEGACY)
+        return tf.keras.models.load_model(path, zoo.custom_objects(), safe_mode=False)
+    return tf.keras.models.load_model(path, zoo.custom_objects(), compile=LEGACY)
 
 
 def answer(path, x):
     tf.keras.backend.clear_session()
     try:
-        with tf.keras.utils.custom_object_scope(zoo.custom_objects()):
-            model = load(path)
-            return dict(enumerate(looks.outputs(model, x)))
+        return dict(enumerate(looks.outputs(load(path), x)))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 

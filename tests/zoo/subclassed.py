@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from zoo.custom_layers import Named, Private
-from zoo.table import add, normal, relu
+from zoo.table import add, normal, prelu, relu
 
 layers = tf.keras.layers
 
@@ -84,6 +84,22 @@ class Pair(tf.keras.Model):
         return {"name": self.name}
 
 
+class LearnsSlopes(tf.keras.Model):
+    """PReLU between convolutions, as in mtcnn."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv1, self.prelu1 = layers.Conv2D(3, 3), prelu(shared_axes=[1, 2])
+        self.conv2, self.prelu2 = layers.Conv2D(2, 3), prelu(shared_axes=[1, 2])
+        self.head = layers.Dense(2, activation=relu.string)
+
+    def call(self, x):
+        return self.head(self.prelu2(self.conv2(self.prelu1(self.conv1(x)))))
+
+    def get_config(self):
+        return {"name": self.name}
+
+
 class SeveralInputs(tf.keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -98,7 +114,7 @@ class SeveralInputs(tf.keras.Model):
         return {"name": self.name}
 
 
-class NoConfig(tf.keras.Model):
+class TakesFunction(tf.keras.Model):
     """Takes a function, which no config holds."""
 
     def __init__(self, fn):
@@ -113,10 +129,10 @@ class NoConfig(tf.keras.Model):
         return self.steps[0](tf.nn.relu(x))
 
     def get_config(self):
-        raise NotImplementedError("NoConfig takes a function")
+        raise NotImplementedError("TakesFunction takes a function")
 
 
-class NoConfigNoRelu(tf.keras.Model):
+class TakesFunctionOnly(tf.keras.Model):
     """Nothing in it needs converting."""
 
     def __init__(self, fn):
@@ -128,10 +144,10 @@ class NoConfigNoRelu(tf.keras.Model):
         return self.fn(self.d(x))
 
     def get_config(self):
-        raise NotImplementedError("NoConfigNoRelu takes a function")
+        raise NotImplementedError("TakesFunctionOnly takes a function")
 
 
-class CallsRelu(tf.keras.Model):
+class CallsReluItself(tf.keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.d = layers.Dense(5)
@@ -155,13 +171,19 @@ add("subclassed, with arguments", lambda: (Sized([5, 4], relu.string), normal(5,
 add("subclassed, built late", lambda: (BuildsLate(), normal(5, 6)), relus=3)
 add("subclassed, a GAN", lambda: (Pair(), normal(5, 6)), relus=2)
 add(
+    "subclassed, PReLU between",
+    lambda: (LearnsSlopes(), normal(1, 6, 6, 1)),
+    relus=1,
+    slopes=2,
+)
+add(
     "subclassed, several inputs",
     lambda: (SeveralInputs(), (normal(5, 6), normal(5, 3))),
     relus=2,
 )
 add(
     "subclassed, relu named in call",
-    lambda: (CallsRelu(name="calls"), normal(5, 6)),
+    lambda: (CallsReluItself(name="calls"), normal(5, 6)),
     relus=1,
     stays=1,
     left=("calls",),
@@ -169,11 +191,11 @@ add(
 add("subclassed in a graph", within, relus=4)
 add(
     "subclassed, no config",
-    lambda: (NoConfig(tf.abs), normal(5, 6)),
-    refused=("_hidden_act", "inner", "call"),
+    lambda: (TakesFunction(tf.abs), normal(5, 6)),
+    refused=("_hidden_act", "steps[0]", "call"),
 )
 add(
     "subclassed, nothing to convert",
-    lambda: (NoConfigNoRelu(tf.abs), normal(5, 6)),
-    refused=("Nothing in it needs",),
+    lambda: (TakesFunctionOnly(tf.abs), normal(5, 6)),
+    refused=("othing in it needs",),
 )

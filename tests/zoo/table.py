@@ -124,13 +124,21 @@ def called(network, x):
     return network(x, training=False)
 
 
+def named(variable):
+    return getattr(variable, "name", "")  # a vocabulary of tf_keras has none
+
+
 def stirred(network):
-    """Moves every weight, so that no two are equal. Slopes and variances stay positive."""
+    """Moves every weight, so that no two are equal. Slopes stay positive.
+
+    Normalization reads what it adapted to only once.
+    """
     rng = np.random.default_rng(11)
     moved = []
     for variable, weight in zip(network.weights, network.get_weights(), strict=True):
-        if np.issubdtype(weight.dtype, np.floating):
-            least = 0 if weight.ndim < 2 or "alpha" in variable.name else -0.3
+        adapted = "mean" in named(variable) or "variance" in named(variable)
+        if np.issubdtype(weight.dtype, np.floating) and not adapted:
+            least = 0 if weight.ndim < 2 or "alpha" in named(variable) else -0.3
             weight = weight + rng.uniform(least, 0.3, weight.shape).astype(weight.dtype)
         moved.append(weight)
     network.set_weights(moved)

@@ -1,0 +1,250 @@
+"""What is tried on each model, in the environment of its library.
+
+`python -m zoo_of_libraries.trials LIBRARY FOLDER` converts, and `... FOLDER reload` reads the files
+in a process of its own. Results are written to FOLDER as they come.
+"""
+
+import json
+import logging
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from zoo_of_libraries import models
+
+ALPHA = 0.2
+
+
+class MissingError(Exception):
+    """What a trial needs has failed already."""
+
+
+class WrongError(Exception):
+    """An answer that is wrong, rather than refused."""
+
+
+def called(model, x):
+    return model(x, training=False)
+
+
+def outputs(model, x):
+    return [np.asarray(y) for y in tf.nest.flatten(called(model, x))]
+
+
+def graph_of(model, x):
+    """The graph of a call, and all of its nodes, those within loops and branches included."""
+    traced = tf.function(lambda: called(model, x), autograph=False).get_concrete_function()
+    graph = traced.graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    return traced, graph, nodes
+
+
+def relus(model, x):
+    return sum(node.op == "Relu" for node in graph_of(model, x)[2])
+
+
+def parts(model):
+    return model._flatten_layers(include_self=True, recursive=True)
+
+
+def within(node, names):
+    """Whether a node is of one of the layers: Keras's PReLU computes with ReLU."""
+    return any(
+        part == name or part.startswith(f"{name}_") for part in node.split("/") for name in names
+    )
+
+
+def with_slopes(model, x):
+    """What the model computes with a slope where its graph has ReLU: no layer is asked."""
+    traced, graph, nodes = graph_of(model, x)
+    learned = {each.name for each in parts(model) if type(each) is tf.keras.layers.PReLU}
+    for node in nodes:
+        if node.op == "Relu" and not within(node.name, learned):
+            node.op = "LeakyRelu"
+            node.attr["alpha"].f = ALPHA
+    outer, inner = zip(*traced.graph.captures, strict=True)
+    names = [each.name for each in traced.outputs]
+
+    @tf.function
+    def run(*values):
+        given = {each.name: value for each, value in zip(inner, values, strict=True)}
+        return tf.graph_util.import_graph_def(graph, input_map=given, return_elements=names)
+
+    return [np.asarray(y) for y in run(*outer)]
+
+
+def assert_close(found, expected):
+    for one, two in zip(expected, found, strict=True):
+        scale = np.abs(one).max()
+        if not np.allclose(two, one, rtol=1e-4, atol=1e-4 * scale):
+            error = np.abs(np.float64(two) - one).max()
+            raise WrongError(f"outputs differ by {error:.2g} of {scale:.2g}")
+
+
+def assert_same_weights(model, other):
+    mine, others = model.get_weights(), other.get_weights()
+    if [each.size for each in mine] != [each.size for each in others]:
+        raise WrongError("the weights have other sizes or another order")
+    if any(one.tobytes() != two.tobytes() for one, two in zip(mine, others, strict=True)):
+        raise WrongError("weights differ")
+
+
+def assert_nothing_of_ours(model):
+    for part in parts(model):
+        for thing in (part, *vars(part).values()):
+            if "tf_leaky" in str(getattr(thing, "__module__", "")):
+                raise WrongError(f"{part.name} has {thing}")
+
+
+def trials(folder, name, build):
+    """Yields the name and the outcome of each trial."""
+    from tf_leaky import convert, freeze, to_keras
+
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(1)
+    model, x = build()
+    plain = outputs(model, x)
+    moved(model)
+    plain, sloped, before = outputs(model, x), with_slopes(model, x), relus(model, x)
+    yield "build", f"{before} ReLUs"
+    made = {}
+
+    def stock_clone():
+        copy = tf.keras.models.clone_model(model)
+        outputs(copy, x)
+        copy.set_weights(model.get_weights())
+        assert_close(outputs(copy, x), plain)
+        return "ok"
+
+    def converted():
+        new = convert(model)
+        assert_close(outputs(new, x), plain)
+        assert_same_weights(model, new)
+        return "ok" if type(new) is type(model) else f"ok, as {type(new).__name__}"
+
+    def alpha():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made["sloped"] = new = convert(model, alpha=ALPHA)
+        said = [str(each.message) for each in caught if "ReLU" in str(each.message)]
+        left = relus(new, x)
+        expected = sloped
+        if left or said:
+            (folder / f"{name}.said").write_text("\n".join(said))
+            if not said and left:
+                raise WrongError(f"{left} of {before} ReLUs stay, in silence")
+            return f"{left} stay, said"
+        assert_close(outputs(new, x), expected)
+        assert_same_weights(model, new)
+        return "ok"
+
+    def sloped_model():
+        if "sloped" not in made:
+            raise MissingError("there is no converted model")
+        return made["sloped"]
+
+    def frozen():
+        trained = convert(model, alpha=ALPHA, trainable_alpha=True)
+        new = freeze(trained)
+        expected = outputs(sloped_model(), x)
+        assert_close(outputs(trained, x), expected)
+        assert_close(outputs(new, x), expected)
+        made["frozen"] = new
+        return "ok"
+
+    def back():
+        made["back"] = new = to_keras(sloped_model())
+        assert_close(outputs(new, x), outputs(sloped_model(), x))
+        assert_nothing_of_ours(new)
+        return "ok"
+
+    for trial in (stock_clone, converted, alpha, frozen, back):
+        yield trial.__name__, outcome(trial)
+    made["stock"] = model
+    for kind, each in made.items():
+        np.savez(folder / f"{name}.{kind}.npz", *outputs(each, x))
+        said = outcome(lambda each=each, kind=kind: each.save(folder / f"{name}.{kind}.keras"))
+        if said:
+            yield f"save {kind}", said
+
+
+def moved(model):
+    """Biases, norms and slopes are not all 0 or 1 in a trained model."""
+    rng = np.random.default_rng(3)
+    weights = model.get_weights()
+    model.set_weights(
+        [
+            w + rng.uniform(0, 0.1, w.shape).astype(w.dtype) if w.ndim == 1 and w.dtype.kind == "f"
+            else w
+            for w in weights
+        ]
+    )  # fmt: skip
+
+
+def outcome(trial):
+    try:
+        return trial()
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return f"FAIL {type(error).__name__}: {error} [{Path(last.filename).name}:{last.lineno}]"
+
+
+def classes(library):
+    """The library's own layers by name, for files of models that it doesn't register."""
+    found = {}
+    for module in [each for name, each in sys.modules.items() if name.split(".")[0] == library]:
+        for name, thing in vars(module).items():
+            if isinstance(thing, type) and thing.__module__.split(".")[0] == library:
+                found[name] = thing
+    return found
+
+
+def reloads(folder, library, name, build):
+    """Reads the files in this process, which has converted nothing."""
+    import tf_leaky  # noqa: F401
+
+    _, x = build()
+    for kind in ("stock", "sloped", "frozen", "back"):
+        path = folder / f"{name}.{kind}.keras"
+        if path.exists():
+            yield f"reload {kind}", outcome(lambda path=path: reloaded(path, library, x))
+
+
+def reloaded(path, library, x):
+    model = tf.keras.models.load_model(path, classes(library), compile=False, safe_mode=False)
+    with np.load(path.with_suffix(".npz")) as saved:
+        assert_close(outputs(model, x), [saved[key] for key in saved.files])
+    return "ok"
+
+
+def main(library, folder, reload=""):
+    logging.disable(logging.INFO)
+    warnings.simplefilter("ignore")
+    folder = Path(folder)
+    builders = getattr(models, library)()
+    for name, build in builders.items():
+        start = time.process_time()
+        steps = reloads(folder, library, name, build) if reload else trials(folder, name, build)
+        try:
+            for trial, said in steps:
+                record = {"model": name, "trial": trial, "said": said}
+                with (folder / "results.jsonl").open("a") as results:
+                    results.write(json.dumps(record) + "\n")
+        except Exception as error:
+            record = {"model": name, "trial": "build", "said": outcome(lambda e=error: throw(e))}
+            with (folder / "results.jsonl").open("a") as results:
+                results.write(json.dumps(record) + "\n")
+        print(f"{library}: {name}: {time.process_time() - start:.0f} s CPU", flush=True)
+
+
+def throw(error):
+    raise error
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
