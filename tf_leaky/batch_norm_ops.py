@@ -142,7 +142,8 @@ def batch_norm_leaky_relu(
         y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
         dbeta = channels.total(du)
         bounded = _bounded(gamma, beta, dtype)
-        dgamma = (channels.total(upstream * y) - beta * dbeta) / bounded
+        products = upstream * y
+        dgamma = (channels.total(products) - beta * dbeta) / bounded
         scale = tf.math.rsqrt(variance + epsilon)
         dmean = batch.all_reduce(dmean - gamma * scale * dbeta)
         dvariance = batch.all_reduce(dvariance - gamma * scale * scale * dgamma / 2)
@@ -153,7 +154,7 @@ def batch_norm_leaky_relu(
         by_statistics = _over_slope(channels.spread(of_xhat) * y, y, slope, channels=channels)
         by_statistics = batch.masked(by_statistics + channels.spread(rest))
         dz = tf.cast(channels.spread(gamma * scale) * du + by_statistics, dtype)
-        return dz, dgamma, dbeta, *_dalpha(upstream, y, alphas, channels)
+        return dz, dgamma, dbeta, *_dalpha(products, y, alphas, channels)
 
     y, mean, variance = _differentiate(forward, backward, z, gamma, beta, *_trained(alpha))
     return y, mean, variance
@@ -196,12 +197,13 @@ def normalized_leaky_relu(
         du = _through_leaky_relu(upstream, y, slope, channels=channels)
         y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
         dbeta = channels.total(du)
-        dgamma = (channels.total(upstream * y) - beta * dbeta) / _bounded(gamma, beta, dtype)
+        products = upstream * y
+        dgamma = (channels.total(products) - beta * dbeta) / _bounded(gamma, beta, dtype)
         scale = tf.math.rsqrt(variance + epsilon)
         dz = tf.cast(channels.spread(gamma * scale) * du, dtype)
         dvariance = -gamma * scale * scale * dgamma / 2
         dmean = -gamma * scale * dbeta
-        return dz, dgamma, dbeta, dmean, dvariance, *_dalpha(upstream, y, alphas, channels)
+        return dz, dgamma, dbeta, dmean, dvariance, *_dalpha(products, y, alphas, channels)
 
     (y,) = _differentiate(forward, backward, z, gamma, beta, mean, variance, *_trained(alpha))
     return y
@@ -263,10 +265,12 @@ def _through_leaky_relu(
     wide = wider(y.dtype)
     if y.dtype == wide:
         return _times_slope(upstream, y, alpha, channels=channels)
+    if not tf.is_tensor(alpha):
+        du = tf.raw_ops.LeakyReluGrad(gradients=upstream, features=y, alpha=alpha)
+        return tf.cast(du, wide)
     # Equal where y > 0, and where the upstream is 0, which no slope changes.
     positive = tf.equal(tf.raw_ops.ReluGrad(gradients=upstream, features=y), upstream)
-    slope = channels.spread(tf.convert_to_tensor(alpha, wide))
-    return tf.where(positive, tf.ones([], wide), slope) * tf.cast(upstream, wide)
+    return tf.where(positive, tf.ones([], wide), channels.spread(alpha)) * tf.cast(upstream, wide)
 
 
 def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Channels) -> tf.Tensor:
@@ -274,14 +278,13 @@ def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Chann
 
 
 def _dalpha(
-    upstream: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
+    products: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
 ) -> list[tf.Tensor]:
-    """The gradient of a trained alpha, in a list; none of a fixed one."""
+    """The gradient of a trained alpha, in a list; none of a fixed one. From upstream * y."""
     if not alphas:
         return []
     (alpha,) = alphas
-    negative = tf.math.multiply_no_nan(upstream, tf.minimum(y, tf.zeros([], y.dtype)))
-    total = channels.total(negative)
+    total = channels.total(tf.where(y > 0, tf.zeros([], y.dtype), products))
     return [(total if alpha.shape.rank else tf.reduce_sum(total)) / alpha]
 
 
