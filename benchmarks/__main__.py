@@ -23,6 +23,7 @@ from benchmarks import (
     monitor,
     op,
     peers,
+    precision,
     serving,
     training,
 )
@@ -47,6 +48,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     ),
     "memory": (memory, lambda given: {}),
     "batch_norm": (batch_norm, lambda given: {}),
+    "precision": (precision, lambda given: {}),
     "batch": (batch, lambda given: {}),
     "training": (training, lambda given: {"rounds": given.rounds}),
     "serving": (serving, lambda given: {"rounds": given.rounds}),

@@ -21,6 +21,7 @@ from benchmarks import (
     nets,
     op,
     peers,
+    precision,
     serving,
     tables,
     timing,
@@ -170,6 +171,16 @@ def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
     )
     with pytest.raises(AssertionError):
         batch_norm.measure(progress=NoProgress(), processes=1, settings=("graph",))
+
+
+def test_gradients_are_compared_with_those_of_float64():
+    results = precision.measure(progress=NoProgress(), shape=(64, 4), gammas=(1.0, 1e-4))
+    assert len(results) == len(precision.POLICIES) * len(precision.BETAS)
+    rows = results["float32, beta=1"]
+    assert (
+        0 < rows["gamma=1"]["dgamma, one layer"] < 1e-6 < rows["gamma=0.0001"]["dgamma, one layer"]
+    )
+    assert "dz, two" in precision.report(results)
 
 
 def test_largest_batch_is_found_by_halves():
