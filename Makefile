@@ -9,7 +9,7 @@ PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(PARALLEL)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert distributed why bench test test-slow test-floor zoo goldens lint format wheel clean
+.PHONY: demo serve batch convert distributed why bench test test-all test-slow test-floor zoo goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -29,15 +29,19 @@ distributed: .venv/ready-examples  ## Train by two worker processes on this mach
 why: .venv/ready-examples  ## The claims about leaky ReLU as runs, tables and pictures
 	for claim in dying gradient_flow sensitivity slopes; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done
 
-test: lint  ## Everything that is checked, under Keras 3 and under tf_keras
+test: lint  ## Before each commit: the laws under Keras 3, a few of them under tf_keras (minutes)
+	$(PYTEST) tests/laws
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest tests/laws -m smoke
+
+test-all: $(READY)  ## All that is quick, under Keras 3 with coverage, and under tf_keras
 	$(PYTEST) --cov --cov-fail-under=98
 	TF_USE_LEGACY_KERAS=1 $(PYTEST)
 
-test-slow: $(READY)  ## What takes longer than `make test` may
+test-slow: $(READY)  ## The large counts, and what takes minutes
 	$(BIN)/python -m pytest -m slow
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -m slow
 
-test-floor: .venv-floor/ready  ## The same tests on the oldest Python, TensorFlow and Keras
+test-floor: .venv-floor/ready  ## As test-all, on the oldest Python, TensorFlow and Keras
 	.venv-floor/bin/python -m pytest $(PARALLEL)
 	TF_USE_LEGACY_KERAS=1 .venv-floor/bin/python -m pytest $(PARALLEL)
 

@@ -75,7 +75,7 @@ def reloaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     for case in cases.HOSTED:
         save(case, folder / cases.names(case))
-    script = Path(__file__).parents[1] / "reload.py"
+    script = Path(__file__).with_name("reload.py")
     done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

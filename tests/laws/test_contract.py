@@ -50,7 +50,7 @@ def test_slopes_below_the_bound_answer_as_the_bound(dtype, mode):
 
 
 def test_page_is_as_it_is_measured():
-    """If it fails, a peer is another one now: `python tests/contract.py` writes the page anew."""
+    """If it fails, a peer has changed: `python tests/laws/contract.py` writes the page again."""
     text = contract.DOCUMENT.read_text()
     assert contract.page(text) == text
     assert "?" not in text

@@ -1,9 +1,8 @@
 """Laws that hold for every input: hypothesis looks for one that breaks them.
 
-Each law is tried on a few dozen inputs by default, and on a thousand under the marker `slow`: 12 of
-them on 334 and on 11 300 inputs, of any shape, dtype, slope and axis, the same ones in each run.
-
-TensorFlow's threads may take subnormal numbers for 0, so that each is right as itself or as 0.
+Each is tried on a few dozen inputs in `make test`, and on a thousand in `make test-slow`, of any
+shape, dtype, slope and axis, the same ones in each run. TensorFlow's threads may take subnormal
+numbers for 0, so that each is right as itself or as 0.
 """
 
 import json
@@ -33,7 +32,10 @@ SMALLEST_NORMAL = {
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 SLOPES = st.one_of(
     st.sampled_from([-1.0, 0.0, 0.1, 0.25, 1.0, 1.5]),
-    st.floats(-10, 10, allow_subnormal=False).filter(lambda a: a == 0 or abs(a) > 1e-3),
+    # -0.0 becomes 0.0: one operation is kept for both, and only signs of zeros differ.
+    st.floats(-10, 10, allow_subnormal=False)
+    .filter(lambda a: a == 0 or abs(a) > 1e-3)
+    .map(lambda a: a + 0.0),
 )
 POSITIVE_SLOPES = st.floats(0.002, 10)
 
@@ -140,6 +142,7 @@ def test_value_is_the_formula(case, alpha, trained):
     slope = tf.constant(alpha, "float32") if trained else alpha
     exact = float(np.float32(alpha)) if trained else in_dtype(alpha, dtype)
     y = leaky_relu(tf.constant(x), slope)
+    assert (y.shape, y.dtype) == (x.shape, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         candidates = [oracle.value(each, exact) for each in (x, flushed(x, dtype))]
     near(y, candidates, dtype)
@@ -158,78 +161,6 @@ def test_value_and_gradient_are_those_of_tensorflow(case, alpha):
         found.append((y, tape.gradient(y, x, tf.ones_like(y) * 3)))
     for ours, theirs in zip(*found, strict=True):
         same_bits(ours, theirs)
-
-
-@law(30, 1000, case=arrays(), alpha=SLOPES, kind=st.sampled_from(["number", "tensor", "positive"]))
-def test_shape_and_dtype_stay(case, alpha, kind):
-    dtype, x = case
-    slope = alpha if kind == "number" else tf.constant(alpha)
-    y = leaky_relu(tf.constant(x), slope, positive_alpha=kind == "positive")
-    assert (y.shape, y.dtype) == (x.shape, dtype)
-
-
-@law(
-    30,
-    1000,
-    case=arrays(-100, 100).map(
-        lambda c: (c[0], np.where(abs(c[1]) < 0.01, np.zeros_like(c[1]), c[1]))
-    ),
-    alpha=st.floats(-10, 10).filter(lambda a: abs(a) > 0.1),
-    power=st.integers(-3, 3),
-    trained=st.booleans(),
-)
-def test_scaling_by_powers_of_two_is_exact(case, alpha, power, trained):
-    dtype, x = case
-    x = x.astype(NUMPY[dtype])
-    factor = NUMPY[dtype](2.0 ** (power if dtype == "float16" else 10 * power))
-    slope = tf.constant(alpha, "float32") if trained else alpha
-    y = leaky_relu(tf.constant(x), slope)
-    same_bits(leaky_relu(tf.constant(x * factor), slope), y * factor)
-
-
-@law(30, 1000, case=arrays(), kind=st.sampled_from(["number", "tensor", "positive"]))
-def test_slope_of_one_is_the_identity(case, kind):
-    dtype, x = case
-    slope = 1 if kind == "number" else tf.constant(1.0)
-    y = leaky_relu(tf.constant(x), slope, positive_alpha=kind == "positive").numpy()
-    assert y.dtype == x.dtype
-    subnormal = (abs(np.float64(x)) < SMALLEST_NORMAL[dtype]) & (y == 0)
-    same_bits(np.where(subnormal, x, y), x)
-
-
-@law(
-    30,
-    1000,
-    case=arrays(
-        allow_nan=False, allow_infinity=False, shapes=st.integers(0, 8).map(lambda n: (n,))
-    ),
-    alpha=st.floats(0, 1),
-    trained=st.booleans(),
-)
-def test_slopes_up_to_one_keep_the_order(case, alpha, trained):
-    _, x = case
-    slope = tf.constant(alpha, "float32") if trained else alpha
-    y = array_of(leaky_relu(tf.constant(np.sort(x)), slope)).astype(np.float64)
-    assert (y[1:] >= y[:-1]).all()
-
-
-@law(30, 1000, case=arrays(-1000, 1000), alpha=st.floats(0.01, 10), trained=st.booleans())
-def test_slope_of_one_over_alpha_is_the_inverse(case, alpha, trained):
-    dtype, x = case
-    slopes = [tf.constant(a, "float64") if trained else a for a in (alpha, 1 / alpha)]
-    found = array_of(leaky_relu(leaky_relu(tf.constant(x), slopes[0]), slopes[1]))
-    # What is small came back through numbers that are smaller, of fewer digits.
-    small = abs(np.float64(x)) < SMALLEST_NORMAL[dtype] / min(alpha, 1)
-    found = found.astype(np.float64)
-    near(np.where(small, x, found), [np.float64(x)], dtype, roundings=4)
-    assert (abs(found)[small] <= 2 * SMALLEST_NORMAL[dtype] / min(alpha, 1)).all()
-
-
-@law(30, 1000, case=arrays(-1000, 1000), power=st.integers(-3, 3))
-def test_slope_of_a_power_of_two_has_an_exact_inverse(case, power):
-    dtype, x = case
-    x = np.where(abs(np.float64(x)) < 8 * SMALLEST_NORMAL[dtype], np.zeros_like(x), x)
-    same_bits(leaky_relu(leaky_relu(tf.constant(x), 2.0**power), 2.0**-power), x)
 
 
 @law(30, 1000, case=differentiable(), in_graph=st.sampled_from([False] * 9 + [True]))
@@ -288,22 +219,17 @@ def layers(draw):
 
 
 @law(30, 1000, case=layers())
-def test_layer_is_the_formula_along_its_axes(case):
+def test_layer_is_the_formula_along_its_axes_and_comes_back_from_its_config(case):
     arguments, x, slopes = case
-    y = LeakyReLU(**arguments)(tf.constant(x))
+    layer = LeakyReLU(**arguments)
+    y = layer(tf.constant(x))
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
     tolerance = 1e-15 if arguments["dtype"] == "float64" else 1e-6
     np.testing.assert_allclose(y, oracle.value(x, slopes), rtol=tolerance)
-
-
-@law(30, 1000, case=layers())
-def test_config_gives_the_layer_back(case):
-    arguments, x, _ = case
-    layer = LeakyReLU(**arguments)
     config = layer.get_config()
     again = LeakyReLU.from_config(json.loads(json.dumps(config)))
     assert again.get_config() == config
-    same_bits(again(tf.constant(x)), layer(tf.constant(x)))
+    same_bits(again(tf.constant(x)), y)
 
 
 @law(4, 100, case=layers(), h5=st.booleans())

@@ -25,7 +25,9 @@ import tensorflow as tf
 import worker
 
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
-WORKER = Path(__file__).parents[1] / "worker.py"
+WORKER = Path(worker.__file__)
+# Where a worker finds the cases, and what this process finds there.
+PATH = os.pathsep.join([str(WORKER.parents[1]), os.environ.get("PYTHONPATH", "")])
 SECONDS = 450  # after which a run counts as hung; a worker ends itself before that
 
 RUNS = ["two replicas"]
@@ -68,7 +70,10 @@ def run(folder, workers, *arguments):
             with log.open("w") as file:
                 processes.append(
                     subprocess.Popen(
-                        command, stdout=file, stderr=file, env=os.environ | environment
+                        command,
+                        stdout=file,
+                        stderr=file,
+                        env=os.environ | environment | {"PYTHONPATH": PATH},
                     )
                 )
         for process in processes:

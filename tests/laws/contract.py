@@ -1,6 +1,6 @@
 """Writes `docs/contract.md`: what each leaky ReLU returns at the edges of the number line.
 
-    python tests/contract.py    # the columns of what isn't installed are left as they were
+    python tests/laws/contract.py    # the columns of what isn't installed are left as they were
 
 Every cell is measured, in four precisions, with an upstream of 1.
 """
@@ -21,7 +21,7 @@ except ImportError:
     torch = None
 
 KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
-DOCUMENT = Path(__file__).parents[1] / "docs" / "contract.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "contract.md"
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 ALPHAS = (-0.5, 0.0, 0.25, 1.0, 1.5)  # exact in all four
 SIZES = ("0", "smallest subnormal", "smallest normal", "largest", "inf")
@@ -35,7 +35,7 @@ It holds in float16, bfloat16, float32 and float64, and in tf_leaky for fixed an
 slopes. "same" is what tf_leaky returns; what differs is bold. Everything here is measured:
 
 ```sh
-python tests/contract.py         # writes this page
+python tests/laws/contract.py    # writes this page
 pytest tests/laws/test_contract.py    # holds it, in eager mode, in a graph and by XLA
 ```
 
