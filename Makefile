@@ -56,6 +56,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[br]*.yml
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -82,7 +84,7 @@ clean:
 
 .venv/ready-%: pyproject.toml | .venv/bin/python
 	@echo "Installing tf_leaky[$*] into .venv (about a minute)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[tensorflow,$*]"
 	@touch $@
 
 .venv-floor/ready: pyproject.toml tests/floor.txt

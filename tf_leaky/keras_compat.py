@@ -6,7 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import tensorflow as tf
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    if error.name != "tensorflow":
+        raise
+    raise ImportError(
+        f"tf_leaky: expected TensorFlow to be installed. Received: {error}. Install "
+        "tf_leaky[tensorflow], or a TensorFlow of your own such as tensorflow-cpu or tf-nightly."
+    ) from error
 
 
 def refuse_other_backends() -> None:
