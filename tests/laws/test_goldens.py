@@ -59,7 +59,8 @@ def in_every_format():
             there -= {"model.keras", "model.h5"}  # test_policies_of_tf_keras
         for name in FORMATS[write_goldens.KERAS, golden.parts[-2]]:
             if name in there:
-                yield pytest.param(golden, name, id=f"{named(golden)}-{name}")
+                marks = pytest.mark.smoke if name == "model.keras" else ()
+                yield pytest.param(golden, name, marks=marks, id=f"{named(golden)}-{name}")
 
 
 def test_every_public_case_has_a_golden_of_this_version():

@@ -19,6 +19,7 @@ def data(case, rng, batch=4):
     return rng.normal(size=(batch, *case.input_shape)).astype("float32")
 
 
+@pytest.mark.smoke
 @each_layer
 def test_value_and_gradients_are_the_formula(case, rng):
     layer = case.make()
@@ -38,6 +39,7 @@ def test_value_and_gradients_are_the_formula(case, rng):
         np.testing.assert_allclose(dalpha[0], exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.smoke
 @each_layer
 def test_weight_has_the_shape_of_the_file_format(case):
     layer = case.make()
@@ -79,12 +81,6 @@ def test_axes_of_numpy_become_python_integers():
     axis = LeakyReLU(axis=(np.int64(1), np.int8(-1))).axis
     assert axis == (1, -1)
     assert [type(each) for each in axis] == [int, int]
-
-
-def test_one_slope_needs_no_input_shape():
-    layer = LeakyReLU(0.25, trainable_alpha=True)
-    layer.build(None)
-    assert layer.alpha.shape == ()
 
 
 @tf.keras.utils.register_keras_serializable("test_layer")
@@ -152,15 +148,6 @@ def test_shape_of_a_symbolic_call(case):
     assert f"Trainable params: {count if case.trained else 0} " in text
 
 
-@each_layer
-def test_masks_pass_through(case, rng):
-    x = rng.normal(size=(2, 3, *case.input_shape)).astype("float32")
-    layer = LeakyReLU(0.5)
-    mask = tf.constant([[True, False, True], [False, False, True]])
-    assert layer.supports_masking
-    np.testing.assert_array_equal(layer.compute_mask(tf.constant(x), mask), mask)
-
-
 def test_mask_reaches_the_layer_after_it():
     model = tf.keras.Sequential(
         [
@@ -171,9 +158,7 @@ def test_mask_reaches_the_layer_after_it():
         ]
     )
     x = np.array([[[1.0, -1.0], [0.0, 0.0], [0.0, 0.0]]], "float32")
-    longer = np.concatenate([x, x[:, 1:]], axis=1)
     np.testing.assert_allclose(model(x), model.layers[-1](LeakyReLU(0.5)(x[:, :1])), rtol=1e-6)
-    assert longer.shape == (1, 5, 2)
 
 
 @each_layer
@@ -189,6 +174,7 @@ def test_switches_of_trainable(case):
     assert model.trainable_weights == []
 
 
+@pytest.mark.smoke
 @each_layer
 def test_training_moves_trained_slopes_only(case, rng):
     layer = case.make()
@@ -205,14 +191,12 @@ POSITIVE = [case for case in cases.LAYERS if case.positive]
 
 
 @pytest.mark.parametrize("case", POSITIVE, ids=cases.names)
-@pytest.mark.parametrize("rate", [1e-2, 1.0, 1e30])
+@pytest.mark.parametrize("rate", [1e-2, 1e30])
 @pytest.mark.parametrize(
     ("optimizer", "jit_compile"),
     [
         ("SGD", True),
-        ("Adam", False),
-        pytest.param("SGD", False, marks=pytest.mark.slow),
-        pytest.param("Adam", True, marks=pytest.mark.slow),
+        pytest.param("Adam", False, marks=pytest.mark.slow),
     ],
 )
 def test_slopes_stay_positive_at_any_learning_rate(case, optimizer, rate, jit_compile, rng):
@@ -278,23 +262,17 @@ def test_smallest_positive_slope_is_allowed():
     assert tf.convert_to_tensor(layer.alpha).numpy() == np.float32(1e-3)
 
 
-def test_default_bound_is_a_keras_constraint():
-    """Some Kerases take no other callable: 3.10, which is still supported, is one."""
-    layer = LeakyReLU(0.1, trainable_alpha=True)
-    layer.build((None, 3))
-    assert isinstance(layer.alpha.constraint, tf.keras.constraints.Constraint)
-
-
 def test_functions_serve_as_constraint_and_regularizer():
-    """Under every Keras, as instances of its own classes."""
+    """As instances of Keras's own classes: Keras 3.10, which is supported, takes nothing else."""
     layer = LeakyReLU(
         0.5,
         trainable_alpha=True,
         alpha_constraint=lambda weight: weight / 2,
         alpha_regularizer=lambda weight: 3 * weight,
     )
-    layer.build((None, 3))
-    assert isinstance(layer.alpha.constraint, tf.keras.constraints.Constraint)
+    for each in (layer, LeakyReLU(trainable_alpha=True)):
+        each.build((None, 3))
+        assert isinstance(each.alpha.constraint, tf.keras.constraints.Constraint)
     assert float(layer.alpha.constraint(tf.constant(4.0))) == 2
     (loss,) = layer.losses
     assert float(loss) == 1.5
@@ -302,13 +280,10 @@ def test_functions_serve_as_constraint_and_regularizer():
 
 def test_keras_constraint_and_regularizer_act_on_trained_slopes():
     layer = LeakyReLU(
-        -0.5,
-        trainable_alpha=True,
-        alpha_constraint=tf.keras.constraints.NonNeg(),
-        alpha_regularizer=tf.keras.regularizers.L2(2.0),
+        -0.5, trainable_alpha=True, alpha_constraint="non_neg", alpha_regularizer="l2"
     )
     model = tf.keras.Sequential([tf.keras.Input((1,)), layer])
-    assert float(sum(model.losses)) == pytest.approx(2.0 * 0.25)
+    assert float(sum(model.losses)) == pytest.approx(0.01 * 0.25)
     model.compile(tf.keras.optimizers.SGD(0.0), "mse")
     model.fit(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)
     assert model.get_weights()[0] == 0.0
@@ -434,23 +409,17 @@ HOSTS = {
         lambda make: tf.keras.Sequential([tf.keras.layers.GRU(6, activation=make())]),
     ),
 }
-USES = {
-    "fixed": lambda: LeakyReLU(0.25),
-    "one slope": lambda: LeakyReLU(0.25, trainable_alpha=True),
-    "per channel": lambda: LeakyReLU(0.25, trainable_alpha=True, axis=-1),
-}
 
 
-@pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_hosts(host, use, run_eagerly, rng):
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts(host, run_eagerly, rng):
     """The layer trains, and its slope with it, wherever Keras takes a layer."""
     input_shape, build = HOSTS[host]
     layers = []
 
     def make():
-        layers.append(USES[use]())
+        layers.append(LeakyReLU(0.25, trainable_alpha=True, axis=-1))
         return layers[-1]
 
     model = build(make)
@@ -461,8 +430,8 @@ def test_hosts(host, use, run_eagerly, rng):
     assert history.history["loss"][-1] < history.history["loss"][0]
     (layer,) = layers
     slopes = tf.convert_to_tensor(layer.alpha).numpy()
-    assert (slopes != 0.25).all() == (use != "fixed")
-    assert any(w is layer.alpha for w in model.trainable_weights) == (use != "fixed")
+    assert (slopes != 0.25).all()
+    assert any(w is layer.alpha for w in model.trainable_weights)
 
 
 def test_slope_of_an_activation_is_made_at_the_first_call():
@@ -481,35 +450,33 @@ def gradients(function, x, variables):
     return tape.gradient(y, [x, *variables])
 
 
-@pytest.mark.parametrize("in_graph", [False, True])
-def test_recompute_grad(in_graph, rng):
+def test_recompute_grad(rng):
     x = tf.constant(rng.normal(size=(4, 3)), tf.float32)
     layer = LeakyReLU(0.25, trainable_alpha=True, axis=-1)
     layer.build(x.shape)
     plain = gradients(layer, x, layer.trainable_variables)
     again = tf.recompute_grad(lambda x: layer(x))
 
+    @tf.function(autograph=False)
     def run():
         return gradients(again, x, layer.trainable_variables)
 
-    recomputed = tf.function(run, autograph=False)() if in_graph else run()
+    recomputed = run()
     for mine, theirs in zip(plain, recomputed, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.skipif(not hasattr(tf.keras, "RematScope"), reason="tf_keras has no RematScope")
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("run_eagerly", [False, True])
-def test_rematerialization_scope(use, run_eagerly, rng):
+def test_rematerialization_scope(rng):
     x = rng.normal(size=(8, 3)).astype("float32")
     weights = []
     for scope in (None, "full"):
         tf.keras.utils.set_random_seed(1)
         with tf.keras.RematScope(mode=scope):
-            layer = USES[use]()
+            layer = LeakyReLU(0.25, trainable_alpha=True, axis=-1)
         dense = tf.keras.layers.Dense(4), tf.keras.layers.Dense(3)
         model = tf.keras.Sequential([tf.keras.Input((3,)), dense[0], layer, dense[1]])
-        model.compile("sgd", "mse", run_eagerly=run_eagerly)
+        model.compile("sgd", "mse")
         model.fit(x, x, verbose=0)
         weights.append(model.get_weights())
     for plain, recomputed in zip(*weights, strict=True):

@@ -61,7 +61,8 @@ def test_reading_leaves_the_model_as_it_was():
     other = with_dead_units(layers.PReLU())
     weights = [id(weight) for weight in other.weights]
     look(model)
-    look(other)
+    (seen,) = look(other).values()
+    assert seen.slopes.tolist() == [0.0] * 4
     assert model.layers[0].activation is relu
     assert "call" not in vars(other.layers[1])
     assert [id(weight) for weight in other.weights] == weights
@@ -152,20 +153,6 @@ def test_several_inputs_are_taken():
     assert seen.share_negative == pytest.approx((X < 0).mean())
 
 
-@pytest.mark.parametrize(
-    ("data", "error", "message"),
-    [
-        (3, TypeError, "expected data to be arrays, a tf.data.Dataset or an iterable"),
-        (iter([]), ValueError, "with at least one batch"),
-        (X[:0], ValueError, "one number of examples, above 0"),
-        ([X, X[:3]], ValueError, "one number of examples, above 0"),
-    ],
-)
-def test_data_that_is_none(data, error, message):
-    with pytest.raises(error, match=f"test: .*{message}"):
-        look(with_dead_units(layers.ReLU()), data)
-
-
 def test_models_without_activations_are_refused():
     model = tf.keras.Sequential([tf.keras.Input((2,)), layers.Dense(2, activation="softmax")])
     with pytest.raises(ValueError, match="expected a model with activations"):
@@ -211,13 +198,6 @@ def test_what_has_a_graph_of_its_own_is_left_alone(kind):
         graph = model.traced.get_concrete_function(tf.TensorSpec((32, 2))).graph
         assert model.traces == traces
         assert not any("Grad" in each.type for each in graph.get_operations())
-
-
-def test_models_that_only_a_loop_makes_up_are_refused():
-    model = Within("loop", layers.Activation("linear"))
-    model(X)
-    with pytest.raises(ValueError, match=r"outside of loops.*Received: relu"):
-        look(model)
 
 
 def test_inputs_by_keyword_are_read():
@@ -318,18 +298,6 @@ def test_histograms_are_those_of_numpy(dtype):
         assert seen.before.counts[: len(seen.before.counts) // 2].sum() == (exact < 0).sum()
 
 
-def test_histograms_of_small_numbers_have_many_bins():
-    model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
-    (wide,), (small,) = look(model, X).values(), look(model, X * np.float32(2.0**-60)).values()
-    np.testing.assert_array_equal(small.before.counts, wide.before.counts)
-    np.testing.assert_allclose(small.before.edges, wide.before.edges * 2.0**-60)
-
-
-def test_mapping_that_keras_does_not_take_is_refused():
-    with pytest.raises(TypeError, match="expected data to be arrays"):
-        look(with_dead_units(layers.ReLU()), types.MappingProxyType({"x": X}))
-
-
 def test_largest_numbers_are_in_the_ends():
     x = np.array([[3e38, -3e38], [1.0, -1.0]], "float32")
     model = tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU()])
@@ -353,19 +321,6 @@ def test_cropping_shows_a_bin_at_each_side_of_0(sign):
     assert edges[0] < 0 < edges[-1]
     assert 0 in edges
     assert cropped.sum() >= 0.99 * counts.sum()
-
-
-def test_cropping_keeps_the_middle():
-    x = np.random.default_rng(0).normal(size=(100_000, 1)).astype("float32")
-    x[0] = 1000
-    model = tf.keras.Sequential([tf.keras.Input((1,)), layers.ReLU()])
-    (seen,) = look(model, x).values()
-    edges, counts = seen.before.cropped(60)
-    assert -8 < edges[0] < -3
-    assert 3 < edges[-1] < 8
-    assert 0 in edges
-    assert len(counts) <= 62
-    assert counts.sum() > 99_000
 
 
 def test_cropping_keeps_the_bins_where_there_are_few():
@@ -404,13 +359,6 @@ def test_long_looks_show_a_bar(monkeypatch, capsys):
     assert "batch" in printed
     assert "2/Unknown" in printed  # the second batch, at twelve seconds
     assert printed.endswith("\n")
-
-
-def test_infinite_datasets_are_refused():
-    data = tf.data.Dataset.from_tensor_slices(X).batch(7).repeat()
-    with pytest.raises(ValueError, match=r"expected data that ends.*dataset\.take\(100\)"):
-        look(with_dead_units(layers.ReLU()), data)
-    assert look(with_dead_units(layers.ReLU()), data.take(2))
 
 
 def test_models_that_run_eagerly_are_read():
@@ -479,13 +427,15 @@ def test_monitor_writes_into_logs(tmp_path):
     assert "prelu/alpha_std" in (tmp_path / "log.csv").read_text().splitlines()[0]
 
 
-def test_monitor_looks_every_few_epochs_and_forgets():
+def test_monitor_looks_every_few_epochs_counted_from_the_first_and_forgets():
     model = compiled(with_dead_units(layers.ReLU(name="relu")))
     monitor = ActivationMonitor((X[i : i + 30] for i in range(0, 101, 30)), every=2)
-    for _ in range(2):
-        y = np.zeros((101, 1), "float32")
-        logs = model.fit(X, y, epochs=4, verbose=0, callbacks=[monitor]).history
-        assert monitor.epochs == [0, 2]
+    y = np.zeros((101, 1), "float32")
+    for first in (0, 3):
+        logs = model.fit(
+            X, y, initial_epoch=first, epochs=first + 4, verbose=0, callbacks=[monitor]
+        ).history
+        assert monitor.epochs == [first, first + 2]
         assert logs["relu/dead"] == [2.0] * 4
         assert monitor.values["relu/dead"] == [2.0] * 2
 
@@ -520,9 +470,7 @@ def test_monitor_writes_for_tensorboard(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(
-    "slopes", [*([each, 0.25, 0.25, 0.25] for each in (np.nan, -np.inf, 3e38, 0.25)), [np.nan] * 4]
-)
+@pytest.mark.parametrize("slopes", [[np.nan, -np.inf, 3e38, 0.25], [np.nan] * 4])
 def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
     prelu = layers.PReLU(name="prelu", dtype=dtype, trainable=False)
     model = compiled(with_dead_units(prelu))
@@ -539,14 +487,6 @@ def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
     assert rows[0][:, 2].sum() == np.isfinite(slopes).sum()
     mean = np.float64(slopes).mean()
     assert monitor.values["prelu/alpha_mean"][0] == pytest.approx(mean, rel=1e-2, nan_ok=True)
-
-
-def test_monitor_counts_epochs_from_the_first():
-    model = compiled(with_dead_units(layers.ReLU(name="relu")))
-    monitor = ActivationMonitor(X, every=2)
-    y = np.zeros((101, 1), "float32")
-    model.fit(X, y, initial_epoch=3, epochs=8, verbose=0, callbacks=[monitor])
-    assert monitor.epochs == [3, 5, 7]
 
 
 def test_monitor_keeps_what_a_generator_gave():
@@ -571,13 +511,44 @@ def test_monitor_keeps_what_a_generator_gave():
             model.fit(X, X, verbose=0, callbacks=[monitor])
 
 
+ENDLESS = tf.data.Dataset.from_tensors(X).repeat()
+WRONG_DATA = {
+    "number": (3, TypeError, "arrays, a tf.data.Dataset or an iterable"),
+    "text": ("text", TypeError, "arrays, a tf.data.Dataset or an iterable"),
+    "mapping": (types.MappingProxyType({"x": X}), TypeError, "arrays, a tf.data.Dataset or an it"),
+    "no batches": (iter([]), ValueError, "at least one batch"),
+    "no examples": (X[:0], ValueError, "arrays with one number of examples, above 0"),
+    "two numbers of examples": ([X, X[:3]], ValueError, "arrays with one number of examples"),
+    "scalar": (tf.constant(1.0), ValueError, "arrays with one number of examples"),
+    "without an end": (ENDLESS, ValueError, "data that ends"),
+    "other shape": (np.ones((2, 7), "float32"), ValueError, "the model can be called on"),
+    "numbers one by one": (iter([0.1, 0.2]), ValueError, "the model can be called on"),
+}
+
+
+@pytest.mark.parametrize(("data", "error", "message"), WRONG_DATA.values(), ids=WRONG_DATA)
+def test_wrong_data(data, error, message):
+    model = with_dead_units("relu", inside=True)
+    with pytest.raises(error, match=rf"(?s)test: expected .*{message}.* Received: data"):
+        look(model, data)
+    if not ("called" in message or "batch" in message):  # which only a model tells
+        with pytest.raises(error, match=rf"(?s)ActivationMonitor: expected .*{message}"):
+            ActivationMonitor(data)
+
+
+@pytest.mark.parametrize("name", [tf.float32, np.array(["dense"]), 3], ids=repr)
+def test_layers_that_are_no_names(name):
+    with pytest.raises(ValueError, match=r"layers to name activations .*Received: layers="):
+        look(with_dead_units("relu", inside=True), layers=name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"every": 0}, ValueError, "expected every to be at least 1"),
         ({"every": 1.5}, TypeError, "expected every to be an integer"),
-        ({"every": True}, TypeError, "expected every to be an integer"),
         ({"log_dir": 3}, TypeError, "expected log_dir to be a path or None"),
+        ({"log_dir": " "}, ValueError, "expected log_dir to name a folder"),
     ],
 )
 def test_wrong_arguments_of_the_monitor(arguments, error, message):
@@ -585,19 +556,13 @@ def test_wrong_arguments_of_the_monitor(arguments, error, message):
         ActivationMonitor(X, **arguments)
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: "text", TypeError, "data to be arrays"),
-        (lambda: X[:0], ValueError, "arrays with one number of examples, above 0"),
-        (lambda: [X, X[:1]], ValueError, "arrays with one number of examples, above 0"),
-        (lambda: tf.data.Dataset.from_tensors(X).repeat(), ValueError, "data that ends"),
-    ],
-    ids=["text", "no examples", "two numbers of examples", "without an end"],
-)
-def test_wrong_data_of_the_monitor_is_known_before_training(make, error, message):
-    with pytest.raises(error, match=f"ActivationMonitor: expected {message}.* Received: data="):
-        ActivationMonitor(make())
+def test_log_dir_that_can_not_be_written(tmp_path):
+    (tmp_path / "there").write_text("")
+    monitor = ActivationMonitor(X, log_dir=tmp_path / "there" / "below")
+    monitor.set_model(with_dead_units("relu", inside=True))
+    with pytest.raises(OSError, match=r"(?s)folder that can be written\. Received: log_dir="):
+        monitor.on_train_begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 # ---- the pictures ----
@@ -622,7 +587,7 @@ def deep(count):
     return tf.keras.Sequential([tf.keras.Input((2,)), *parts])
 
 
-@pytest.mark.parametrize("count", [1, 6, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(40, marks=pytest.mark.slow)])
 def test_picture_has_axes_for_each_activation(count, pyplot):
     figure = plot_activations(deep(count), X)
     cells = [ax for ax in figure.axes if ax.get_gid()]
@@ -650,12 +615,6 @@ def test_picture_holds_the_distributions(pyplot):
     assert labels == ["what it sees", "what it sends on"]
 
 
-@pytest.mark.parametrize(("count", "columns"), [(24, 1), (25, 2)])
-def test_legend_of_many_layers_has_several_columns(count, columns, pyplot):
-    figure = draw_lines([1], {f"a{i}/share_negative": [0.5] for i in range(count)})
-    assert figure.legends[0]._ncols == columns
-
-
 def test_monitor_draws_its_values(pyplot):
     model = compiled(with_dead_units(LeakyReLU(0.3, trainable_alpha=True, name="leaky")))
     monitor = ActivationMonitor(X)
@@ -664,6 +623,7 @@ def test_monitor_draws_its_values(pyplot):
     model.fit(X, np.zeros((101, 1), "float32"), epochs=3, verbose=0, callbacks=[monitor])
     figure = monitor.plot()
     negative, dead, always, slopes = figure.axes
+    assert draw_lines([1], {"relu/dead": [0.5]}).axes[-1].texts[0].get_text() == "no slopes"
     assert negative.lines[0].get_ydata() == pytest.approx([(BEFORE < 0).mean()] * 3)
     assert list(dead.lines[0].get_ydata()) == [0, 0, 0]
     assert list(always.lines[0].get_ydata()) == [2, 2, 2]
@@ -675,91 +635,3 @@ def test_converted_models_are_read_too(pyplot):
     model = convert(with_dead_units("relu", inside=True), alpha=0.2)
     (ax,) = plot_activations(model, X).axes
     assert "0 of 4 units dead" in ax.get_title()
-
-
-def test_monitor_draws_models_without_slopes(pyplot):
-    model = compiled(with_dead_units(layers.ReLU(name="relu")))
-    monitor = ActivationMonitor(X)
-    model.fit(X, np.zeros((101, 1), "float32"), verbose=0, callbacks=[monitor])
-    *_, slopes = monitor.plot().axes
-    assert [text.get_text() for text in slopes.texts] == ["no slopes"]
-
-
-def test_slopes_of_stock_layers_are_read():
-    stock = layers.LeakyReLU(0.25)
-    (seen,) = look(with_dead_units(stock)).values()
-    assert seen.slopes.tolist() == [0.25]
-    (seen,) = look(with_dead_units(layers.ReLU())).values()
-    assert seen.slopes is None
-
-
-def test_activations_without_a_gradient_are_dead_where_they_are_0():
-    (seen,) = look(with_dead_units(layers.Activation(tf.stop_gradient))).values()
-    assert not seen.dead.any()  # they send something on
-    nan = np.full_like(X, np.nan)
-    (seen,) = look(with_dead_units(layers.ReLU()), nan).values()
-    assert seen.before.cropped(60).counts.sum() == 0
-
-
-@pytest.mark.parametrize(
-    "data",
-    [np.ones((2, 7), "float32"), iter([0.1, 0.2]), range(2), np.full((2, 2), "text")],
-    ids=["other shape", "iterator of numbers", "range", "texts"],
-)
-def test_data_that_the_model_can_not_be_called_on(data):
-    """The error is the model's own, with a note of what it was called on."""
-    model = with_dead_units("relu", inside=True)
-    with pytest.raises((ValueError, TypeError, tf.errors.OpError)) as error:
-        look(model, data)
-    if sys.version_info >= (3, 11):
-        assert f"test: the error above is of {model.name!r}" in error.value.__notes__[0]
-
-
-@pytest.mark.parametrize(
-    "data", ["text", b"bytes", object(), 3], ids=lambda each: type(each).__name__
-)
-def test_data_of_a_wrong_kind(data):
-    with pytest.raises(TypeError, match=r"data to be arrays, .* Received: data="):
-        look(with_dead_units("relu", inside=True), data)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [tf.constant(1.0), tf.sparse.from_dense([[1.0, 2.0]]), [[[0.1]]], tf.keras.Input((2,))],
-    ids=["scalar", "sparse", "lists", "symbolic"],
-)
-def test_data_that_can_not_be_sliced(data):
-    with pytest.raises(ValueError, match=r"(?s)arrays with one number of examples.*: data="):
-        look(with_dead_units("relu", inside=True), data)
-
-
-def test_data_without_an_end():
-    data = tf.data.Dataset.from_tensors(X).repeat()
-    with pytest.raises(ValueError, match=r"data that ends\. Received: data=.* infinite"):
-        look(with_dead_units("relu", inside=True), data)
-
-
-@pytest.mark.parametrize("name", [tf.float32, np.array(["dense"]), 3], ids=repr)
-def test_layers_that_are_no_names(name):
-    with pytest.raises(ValueError, match=r"layers to name activations .*Received: layers="):
-        look(with_dead_units("relu", inside=True), layers=name)
-
-
-@pytest.mark.parametrize("log_dir", ["", " ", "a\0b"], ids=repr)
-def test_log_dir_that_names_no_folder(log_dir):
-    with pytest.raises(ValueError, match=r"log_dir to name a folder\. Received: log_dir="):
-        ActivationMonitor(X, log_dir=log_dir)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["there", "there/below", "x" * 300, "x/" * 3000, "\udcff"],
-    ids=["file", "below a file", "long name", "long path", "not UTF-8"],
-)
-def test_log_dir_that_can_not_be_written(name, tmp_path):
-    (tmp_path / "there").write_text("")
-    monitor = ActivationMonitor(X, log_dir=tmp_path / name)
-    monitor.set_model(with_dead_units("relu", inside=True))
-    with pytest.raises(OSError, match=r"(?s)folder that can be written\. Received: log_dir="):
-        monitor.on_train_begin()
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
