@@ -1,15 +1,13 @@
-"""Trains on several replicas, in processes of their own: `python worker.py FOLDER [die|fit]`.
+"""Trains on several replicas, in processes of their own: `python worker.py FOLDER [fit]`.
 
 With TF_CONFIG set this is one worker of MultiWorkerMirroredStrategy, else two replicas of
 MirroredStrategy on two logical CPUs. What it found goes to `FOLDER/<worker>.npz`, for
-`test_workers.py`, which computes the same in one process and on one device. With `die`, the last
-worker kills itself while it trains, and the others write what they were told of it; with `fit`,
-each writes whether Keras trains a model of its own.
+`test_workers.py`, which computes the same in one process and on one device. With `fit`, each
+writes whether Keras trains a model of its own.
 """
 
 import faulthandler
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import tensorflow as tf
 
 from tf_leaky import ActivationMonitor, convert, export_saved_model, freeze
 
-SECONDS = 400  # after which a worker ends by itself, and tells where it stood
+SECONDS = 1200  # after which a worker ends by itself, and tells where it stood
 ROWS = 13  # no multiple of the replicas, which get parts of unequal size
 TRAINED = [case for case in cases.LAYERS if case.trained]
 CLUSTER = "TF_CONFIG" in os.environ
@@ -193,23 +191,6 @@ def rewrite(strategy, model, folder, results):
         results[f"{name}/after"] = np.stack([np.asarray(part) for part in parts])
 
 
-def die(strategy, worker, results):
-    """The last worker kills itself after the first epoch; what the others see of that."""
-    last = strategy.num_replicas_in_sync - 1
-
-    class Die(tf.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if worker == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    with strategy.scope():
-        model = make_model()
-    try:
-        model.fit(data()[2], epochs=3, verbose=0, callbacks=[Die()])
-    except tf.errors.OpError as error:
-        results["error"] = f"{type(error).__name__}: {error.message}"
-
-
 def fit(strategy, results):
     """Whether Keras trains a model of its own layers."""
     with strategy.scope():
@@ -246,9 +227,7 @@ def main(folder, what="compare"):
     strategy = replicated()
     worker = strategy.cluster_resolver.task_id if CLUSTER else 0
     results["replicas"] = strategy.num_replicas_in_sync
-    if what == "die":
-        die(strategy, worker, results)
-    elif what == "fit":
+    if what == "fit":
         fit(strategy, results)
     else:
         compare(strategy, worker, folder, results)
