@@ -6,7 +6,6 @@ computes the same by itself.
 """
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -21,18 +20,11 @@ import oracle
 import pytest
 import tensorflow as tf
 import worker
+from conftest import KERAS_3
 
-KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 WORKER = Path(worker.__file__)
 # Where a worker finds the cases, and what this process finds there.
-PATH = os.pathsep.join([str(WORKER.parents[1]), os.environ.get("PYTHONPATH", "")])
-
-RUNS = ["two replicas"]
-if not KERAS_3:  # whose `fit` fails on several workers: see the last test
-    RUNS.append("two workers")
-WORKERS = {"two replicas": 1, "two workers": 2}  # both are two replicas
-
-each_case = pytest.mark.parametrize("case", worker.TRAINED, ids=cases.names)
+PATH = os.pathsep.join([str(WORKER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def free_ports(count):
@@ -92,165 +84,119 @@ def read(path):
 
 
 class Several:
-    """A run of `worker.py`: its folder, and what each worker found."""
+    """A run of `worker.py` with two replicas: its folder, and what each worker found."""
 
-    def __init__(self, folder, name):
-        self.folder, self._name = folder, name
-        self._statuses, self._logs = run(folder, WORKERS[name])
+    def __init__(self, folder, workers):
+        self.folder = folder
+        statuses, logs = run(folder, workers)
+        assert statuses == [0] * workers, "\n".join(log[-3000:] for log in logs)
+        self.found = [read(folder / f"{i}.npz") for i in range(workers)]
+        assert [each["replicas"] for each in self.found] == [2] * workers
 
-    @functools.cached_property
-    def found(self):
-        workers = WORKERS[self._name]
-        assert self._statuses == [0] * workers, "\n".join(log[-3000:] for log in self._logs)
-        found = [read(self.folder / f"{i}.npz") for i in range(workers)]
-        assert [each["replicas"] for each in found] == [2] * workers
-        return found
-
-    def slopes(self, what, case):
-        """The slopes of all replicas, whose bits are the same."""
-        rows = np.concatenate([each[what][case.name] for each in self.found])
-        assert len(rows) == 2
-        assert rows.dtype == np.float32
-        for row in rows:
-            np.testing.assert_array_equal(row.view(np.int32), rows[0].view(np.int32))
-        return rows[0]
-
-
-class Runs(dict):
-    """Each run of `worker.py`, made when it is first asked for."""
-
-    def __init__(self, make_folder):
-        super().__init__()
-        self._make_folder = make_folder
-
-    def __missing__(self, name):
-        self[name] = Several(self._make_folder("workers"), name)
-        return self[name]
+    def slopes(self, what):
+        """The slopes by case, whose bits are the same on both replicas."""
+        slopes = {}
+        for case in worker.TRAINED:
+            one, other = np.concatenate([each[what][case.name] for each in self.found])
+            assert one.dtype == np.float32
+            assert one.tobytes() == other.tobytes()
+            slopes[case.name] = one
+        return slopes
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return Runs(tmp_path_factory.mktemp)
-
-
-@pytest.fixture(params=RUNS)
-def several(request, runs):
-    return runs[request.param]
-
-
-class Alone:
-    """The same as in `worker.py`, on the one device of this process."""
-
-    def __init__(self):
-        strategy = worker.single()
-        self.gradient = worker.gradients(strategy)
-        model = worker.make_model()
-        self.start = worker.slopes(strategy, model)
-        self.monitor = worker.train(model)
-        self.trained = worker.slopes(strategy, model)
-        worker.push(model)
-        self.pushed = worker.slopes(strategy, model)
+def two_replicas(tmp_path_factory):
+    return Several(tmp_path_factory.mktemp("replicas"), 1)
 
 
 @pytest.fixture(scope="module")
-def alone():
-    return Alone()
+def two_workers(tmp_path_factory):
+    return Several(tmp_path_factory.mktemp("workers"), 2)
 
 
-@each_case
-def test_gradient_is_that_of_the_whole_batch(case, several, alone):
+# `fit` of Keras 3 fails on several workers: see the last test.
+@pytest.fixture(params=["two_replicas"] if KERAS_3 else ["two_replicas", "two_workers"])
+def several(request):
+    return request.getfixturevalue(request.param)
+
+
+def alone(model):
+    """The slopes by case, on the one device of this process."""
+    return {name: rows[0] for name, rows in worker.slopes(worker.single(), model).items()}
+
+
+def assert_close(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, err_msg=name, **tolerance)
+
+
+def test_gradient_is_that_of_the_whole_batch(several):
     """The replicas have parts of unequal size, and their gradients are summed."""
-    x, upstream = (worker.draw(worker.ROWS, seed)[case.name] for seed in (1, 2))
-    alpha = cases.broadcast(case, case.arguments["alpha"])
-    exact = oracle.dalpha(x, alpha, upstream).reshape(case.alpha_shape)
-    for found in several.found:
-        np.testing.assert_allclose(found["gradient"][case.name], exact, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(alone.gradient[case.name], exact, rtol=1e-12, atol=1e-12)
+    x, upstream = (worker.draw(worker.ROWS, seed) for seed in (1, 2))
+    for case in worker.TRAINED:
+        alpha = cases.broadcast(case, case.arguments["alpha"])
+        exact = oracle.dalpha(x[case.name], alpha, upstream[case.name]).reshape(case.alpha_shape)
+        for found in [each["gradient"][case.name] for each in several.found]:
+            np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-12)
 
 
-@each_case
-def test_slopes_are_equal_bits_on_all_replicas_and_those_of_one_device(case, several, alone):
-    found, (expected,) = several.slopes("trained", case), alone.trained[case.name]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert np.abs(expected - alone.start[case.name][0]).max() > 1e-3
+def test_slopes_and_files_are_those_of_one_device(several):
+    """Trained, pushed far down, reloaded under the strategy and without; and training goes on."""
+    model = worker.make_model()
+    start, monitor = alone(model), worker.train(model)
+    expected, found = alone(model), several.slopes("trained")
+    assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert all(np.abs(expected[name] - start[name]).max() > 1e-3 for name in start)
+    for each in several.found:
+        assert_close(each["monitor"], monitor, rtol=1e-4, atol=1e-6)
 
-
-@each_case
-def test_constraint_holds_on_every_replica(case, several, alone):
-    """After a step that is far too long, and that takes every slope down."""
-    found, (expected,) = several.slopes("pushed", case), alone.pushed[case.name]
-    if case.positive:
-        np.testing.assert_array_equal(found, np.full(found.shape, 1e-3, np.float32))
-    else:
-        assert (found < -1).all()
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
-@each_case
-def test_files_reload_under_the_strategy(case, several):
-    trained = several.slopes("trained", case)
-    for what in ("reloaded", "filled"):
-        np.testing.assert_array_equal(several.slopes(what, case), trained)
-
-
-def test_files_reload_on_one_device_and_training_goes_on(several):
-    model = tf.keras.models.load_model(several.folder / "model.keras")
+    reloaded = tf.keras.models.load_model(several.folder / "model.keras")
     filled = worker.make_model()
     filled.load_weights(several.folder / "model.weights.h5")
-    for each in (model, filled):
-        for case in worker.TRAINED:
-            (slopes,) = worker.slopes(worker.single(), each)[case.name]
-            np.testing.assert_array_equal(slopes, several.slopes("trained", case))
-    worker.train_again(model)
-    for case in worker.TRAINED:
-        (slopes,) = worker.slopes(worker.single(), model)[case.name]
-        again = several.slopes("trained again", case)
-        np.testing.assert_allclose(again, slopes, rtol=1e-5, atol=1e-6)
-        assert np.abs(again - several.slopes("trained", case)).max() > 1e-4
+    under_the_strategy = [several.slopes(what) for what in ("reloaded", "filled")]
+    for each in (*under_the_strategy, alone(reloaded), alone(filled)):
+        assert_close(each, found, rtol=0)
+    worker.train_again(reloaded)
+    assert_close(several.slopes("trained again"), alone(reloaded), rtol=1e-5, atol=1e-6)
+
+    worker.push(model)
+    pushed = several.slopes("pushed")
+    assert_close(pushed, alone(model), rtol=1e-4)
+    for case in worker.TRAINED:  # the constraint holds on every replica
+        slopes = pushed[case.name]
+        assert (slopes == np.float32(1e-3)).all() if case.positive else (slopes < -1).all()
 
 
-def test_monitor_sees_the_same_on_every_worker(several, alone):
-    assert len(alone.monitor) == 5 * len(worker.TRAINED)
-    for found in several.found:
-        assert found["monitor"].keys() == alone.monitor.keys()
-        for key, values in alone.monitor.items():
-            np.testing.assert_allclose(found["monitor"][key], values, rtol=1e-4, atol=1e-6)
-
-
-def test_frozen_and_exported_models_of_replicas_answer_as_one_device(runs):
-    two = runs["two replicas"]
-    (found,) = two.found
+def test_frozen_exported_and_converted_models_of_replicas_are_those_of_one_device(two_replicas):
+    (found,) = two_replicas.found
     x, _, _ = worker.data()
-    expected = tf.keras.models.load_model(two.folder / "model.keras").predict(list(x), verbose=0)
+    model = tf.keras.models.load_model(two_replicas.folder / "model.keras")
+    expected = model.predict(list(x), verbose=0)
     np.testing.assert_allclose(found["frozen"], expected, rtol=1e-5, atol=1e-6)
-    (version,) = (two.folder / "exported").iterdir()
+    (version,) = (two_replicas.folder / "exported").iterdir()
     serve = tf.saved_model.load(version).signatures["serving_default"]
     names = sorted(serve.structured_input_signature[1], key=lambda name: int(name.split("_")[1]))
     (answer,) = serve(**dict(zip(names, x, strict=True))).values()
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-6)
 
-
-def test_convert_within_the_scope_makes_replicas_that_train_on(runs):
-    (found,) = runs["two replicas"].found
     stock, converted = found["stock"], found["converted"]
     np.testing.assert_allclose(converted["before"], stock["before"], rtol=1e-6)
-    assert len(converted["after"]) == 2
     np.testing.assert_array_equal(*converted["after"])
     np.testing.assert_allclose(converted["after"][0], stock["after"][0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(KERAS_3, reason="`fit` of Keras 3 fails there")
-def test_export_of_a_model_of_several_workers_is_refused(runs):
+def test_export_of_a_model_of_several_workers_is_refused(two_workers):
     """Its `predict` would wait for the other workers."""
-    two = runs["two workers"]
-    for found in two.found:
+    for found in two_workers.found:
         assert re.fullmatch(
             "export_saved_model: expected a model that this process can run by itself. Received: "
             "model='model.*', made under MultiWorkerMirroredStrategy with 2 workers. Save it, load "
             "the file outside of the strategy, and export that.",
             str(found.get("refused")),
         )
-    assert not (two.folder / "exported").exists()
+    assert not (two_workers.folder / "exported").exists()
 
 
 @pytest.mark.skipif(not KERAS_3, reason="a limit of Keras 3")

@@ -1,0 +1,74 @@
+"""Goldens are written whole and never changed; and which of them no Keras reads."""
+
+import zipfile
+
+import cases
+import pytest
+import tensorflow as tf
+import write_goldens
+from conftest import KERAS_3
+
+import tf_leaky
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+def test_goldens_are_only_ever_added(tmp_path):
+    first, second = cases.FILES[:2]
+    assert write_goldens.main(tmp_path, [first]) == [cases.names(first)]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(before) == 2
+    assert write_goldens.main(tmp_path, [first, second]) == [cases.names(second)]
+    assert write_goldens.main(tmp_path, [first, second]) == []
+    assert {path: path.read_bytes() for path in before} == before
+    (version,) = tmp_path.iterdir()
+    assert {path.name for path in (version / write_goldens.KERAS).iterdir()} == {
+        cases.names(first),
+        cases.names(second),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+def test_a_golden_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(write_goldens.Path, "write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_goldens.main(tmp_path, cases.FILES[:1])
+    assert list(tmp_path.rglob("*.json")) == list(tmp_path.rglob("*.zip")) == []
+
+
+def unpacked(keras, case, folder):
+    """The folder with the files of a golden of this version."""
+    golden = write_goldens.FOLDER / tf_leaky.__version__ / keras / case
+    with zipfile.ZipFile(golden / "files.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_no_keras_reads_layers_of_a_later_one():
+    """Why fewer goldens are read by a Keras that is older than them. If it fails, more can be."""
+    config = {**tf.keras.layers.Dense(2).get_config(), "of_a_later_keras": None}
+    with pytest.raises((TypeError, ValueError)):
+        tf.keras.layers.Dense.from_config(config)
+
+
+@pytest.mark.skipif(KERAS_3, reason="a limit of tf_keras")
+def test_tf_keras_loads_no_file_of_keras_3(tmp_path):
+    """Why FORMATS has only SavedModels there. If it fails, it can have more."""
+    with pytest.raises((TypeError, ValueError)):
+        tf.keras.models.load_model(unpacked("keras3", "fixed", tmp_path) / "model.keras")
+
+
+@pytest.mark.skipif(not KERAS_3, reason="a limit of Keras 3")
+class TestLimitsOfKeras3:
+    """Why FORMATS has fewer files of tf_keras. If one fails, it can have more."""
+
+    def test_policies_of_tf_keras(self, tmp_path):
+        """Of no layer, its own neither."""
+        policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+        config = {**tf.keras.layers.Dense(2).get_config(), "dtype": policy}
+        with pytest.raises(AttributeError):
+            tf.keras.layers.Dense.from_config(config)
+        with pytest.raises(AttributeError):
+            tf.keras.models.load_model(unpacked("tf_keras", "mixed-float16", tmp_path) / "model.h5")
