@@ -69,6 +69,10 @@ def from_config(config):
     return layer
 
 
+def called_batch_norm(**arguments):
+    return tf_leaky.BatchNormLeakyReLU(**arguments)(X)
+
+
 def built(input_shape):
     tf_leaky.LeakyReLU(0.5, trainable_alpha=True).build(input_shape)
 
@@ -175,11 +179,15 @@ def from_keys(**config):
 
 
 def face(public, subjects=(), call=None, *, given, right, **kwargs):
-    """A face whose `given` and `right` are by argument; a right value that is no maker is one."""
+    """A face whose `given` and `right` are by argument; a given value that is no maker is one."""
     makers = {
-        name: v if callable(v) else functools.partial(lambda v: v, v) for name, v in given.items()
+        name: value if callable(value) else functools.partial(lambda value: value, value)
+        for name, value in given.items()
     }
-    right = {name: set(right.get(name, ())) for name in given}
+    if call is None:  # what this version does not take is left out
+        known = inspect.signature(public).parameters
+        makers = {name: make for name, make in makers.items() if name in known}
+    right = {name: {*right.get(name, ())} for name in makers}
     return Face(call or public, makers, right, public, (*subjects, public.__name__), **kwargs)
 
 
@@ -257,14 +265,17 @@ FACES = {
             "alpha": None,
             "trainable_alpha": None,
             "axis": None,
+            "fuse_batch_norm": False,
+            "strict": False,
         },
-        right={"alpha": NUMBERS | {"None"}, "trainable_alpha": {"None", "False"}, "axis": {"None"}},
+        right={"alpha": NUMBERS | {"None"}, "trainable_alpha": {"None", "False"}, "axis": {"None"}}
+        | dict.fromkeys(("fuse_batch_norm", "strict"), BOOLS),
         either={"model": MODELS},
     ),
     "freeze": face(
         tf_leaky.freeze,
-        given={"model": our_model, "target": "serving"},
-        right={"target": {"'litert'"}},
+        given={"model": our_model, "target": "serving", "fold_batch_norm": False},
+        right={"target": {"'litert'"}, "fold_batch_norm": BOOLS},
         either={"model": MODELS},
     ),
     "to_keras": face(
@@ -272,12 +283,19 @@ FACES = {
     ),
     "export_saved_model": face(
         tf_leaky.export_saved_model,
-        given={"model": our_model, "base_path": "base", "version": None, "warmup": None},
+        given={
+            "model": our_model,
+            "base_path": "base",
+            "version": None,
+            "warmup": None,
+            "check": True,
+        },
         right={
             "model": MODELS,
             "base_path": TEXTS | FOLDERS | {"PathOf(str(folder))"},
             "version": {"None", "1", "3", "np.int64(2)"},
             "warmup": TABLES | {"None"},
+            "check": BOOLS,
         },
     ),
     "plot_leaky_relu": face(
@@ -313,6 +331,33 @@ FACES = {
         begun=("data",),
     ),
 }
+if hasattr(tf_leaky, "BatchNormLeakyReLU"):
+    # What it hands on to Keras, or takes as Keras's layer does.
+    _parts = ("initializer", "regularizer", "constraint")
+    _arguments = inspect.signature(tf_leaky.BatchNormLeakyReLU).parameters
+    _as_keras = [name for name in _arguments if name.endswith(_parts) and "alpha" not in name]
+    _as_keras += ["center", "scale", "synchronized", "momentum", "epsilon", *KERAS_KEYS]
+    FACES["BatchNormLeakyReLU"] = face(
+        tf_leaky.BatchNormLeakyReLU,
+        call=called_batch_norm,
+        given={
+            **{name: each.default for name, each in _arguments.items() if name != "kwargs"},
+            "name": None,
+            "dtype": None,
+            "trainable": True,
+        },
+        right={
+            "alpha": POSITIVE,
+            "trainable_alpha": BOOLS,
+            "alpha_axis": {"None", "1", "-1"},
+            "alpha_constraint": CONSTRAINTS,
+            "alpha_regularizer": REGULARIZERS,
+            "axis": {"1", "-1"},
+        },
+        either={"axis": {"0"}, "alpha_axis": {"3"}},
+        keras=tuple(_as_keras),
+        through_keras=True,
+    )
 ARGUMENTS = [(name, argument) for name, each in FACES.items() for argument in each.given]
 
 
@@ -425,22 +470,12 @@ def test_config_with_a_key_left_out(key):
     assert from_config({name: value for name, value in CONFIG.items() if name != key})
 
 
-# What Keras calls, and gives what it made itself.
-HOOKS = ("call", "compute_output_shape", "compute_output_spec", "on_train_begin", "on_epoch_end")
-
-
 def test_every_argument_of_every_public_name_is_here():
-    """And of their public methods."""
-    public = {name: getattr(tf_leaky, name) for name in tf_leaky.__all__}
-    public = {name: each for name, each in public.items() if callable(each)}
-    for name, each in list(public.items()):
-        if isinstance(each, type):
-            own = [method for method in vars(each) if not method.startswith(("_", *HOOKS, "on_"))]
-            public |= {f"{name}.{method}": getattr(each, method) for method in own}
-    for name, each in public.items():
-        arguments = inspect.signature(each).parameters.values()
-        expected = {each.name for each in arguments if each.kind != each.VAR_KEYWORD} - {"self"}
-        assert expected <= (FACES[name].given.keys() if name in FACES else set()), name
+    for name in tf_leaky.__all__:
+        if callable(getattr(tf_leaky, name)):
+            arguments = inspect.signature(getattr(tf_leaky, name)).parameters.values()
+            expected = {each.name for each in arguments if each.kind != each.VAR_KEYWORD}
+            assert expected <= FACES[name].given.keys(), name
     for name, each in FACES.items():
         used = set().union(*each.right.values(), *each.either.values(), each.own)
         assert used <= {*wrong.NAMES}, (name, used - {*wrong.NAMES})
