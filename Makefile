@@ -30,7 +30,7 @@ why: .venv/ready-examples  ## The claims about leaky ReLU as runs, tables and pi
 	for claim in dying gradient_flow sensitivity slopes; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done
 
 test: lint  ## Before each commit: the laws under Keras 3, a few of them under tf_keras (minutes)
-	$(PYTEST) tests/laws
+	$(PYTEST) --dist worksteal tests/laws
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest tests/laws -m smoke
 
 test-all: $(READY)  ## All that is quick, under Keras 3 with coverage, and under tf_keras
