@@ -19,8 +19,9 @@ ROOMS = {
     "layer": {*BELOW, "ops"},
     "batch_norm_ops": {*BELOW, "ops"},
     "batch_norm": {*BELOW, "ops", "layer", "batch_norm_ops"},
-    "conversion": {*BELOW, "ops", "layer", "batch_norm"},
-    "inspection": {*BELOW, "ops", "layer", "batch_norm", "matplotlib"},
+    "structure": set(),
+    "conversion": {*BELOW, "ops", "layer", "batch_norm", "structure"},
+    "inspection": {*BELOW, "ops", "layer", "batch_norm", "structure", "matplotlib"},
     "serving": {*BELOW, "tensorflow_serving"},
 }
 ROOMS["__init__"] = {*ROOMS} - {"checks"}
