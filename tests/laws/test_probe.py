@@ -146,6 +146,14 @@ def test_data_of_every_kind_gives_the_same():
         np.testing.assert_array_equal(seen.dead, expected.dead)
 
 
+def test_slopes_and_zero_gradients_of_stock_activations():
+    (seen,) = look(with_dead_units(layers.LeakyReLU(0.25))).values()
+    assert seen.slopes.tolist() == [0.25]
+    (seen,) = look(with_dead_units(layers.Activation(tf.stop_gradient))).values()
+    assert seen.slopes is None
+    assert not seen.dead.any()  # they send something on
+
+
 def test_several_inputs_are_taken():
     a, b = tf.keras.Input((2,), name="a"), tf.keras.Input((2,), name="b")
     model = tf.keras.Model({"a": a, "b": b}, LeakyReLU(0.1, name="sum")(layers.add([a, b])))
