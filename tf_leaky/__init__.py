@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from tf_leaky import keras_compat as _first  # noqa: F401  says what is missing
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion import convert, freeze, to_keras
 from tf_leaky.inspection import ActivationMonitor, plot_activations, plot_leaky_relu
