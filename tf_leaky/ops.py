@@ -13,8 +13,10 @@ freed: ReLU's memory. Where alpha may be negative, or zero and trained, x is kep
 
 Three facts about TensorFlow shape the code, and a test holds each:
 
-- A graph runs whatever is ready. A mask that needs only y would be computed during the forward pass
-  and held to the end, so every step of a backward pass waits for `upstream`.
+- A graph runs whatever is ready, in any order. A mask that needs only y would be computed during
+  the forward pass and held to the end, so every step of a backward pass waits for `upstream`. And
+  once dx is there, the layers before may go on and leave the sum of dalpha for later, with all that
+  it needs: so dx waits for that sum.
 - In eager mode the tape records the steps inside a custom gradient too, and keeps what they need.
   `_hidden` keeps them from it. In a graph nothing is kept that isn't used, while forward-mode
   differentiation goes through those very steps, so there they stay visible.
@@ -211,11 +213,7 @@ def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     x, alpha = _local(x), _local(alpha)
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.control_dependencies([upstream]):
-            upstream = tf.cast(upstream, alpha.dtype)
-            dx = _slope_at(x, alpha) * upstream
-            terms = _negative_part(x, alpha.dtype, times=upstream)
-            return tf.cast(dx, x.dtype), _sum_like(alpha, terms, x.shape.rank)
+        return _gradients(x, alpha, upstream)
 
     return _differentiate(_select, backward, x, alpha)
 
@@ -227,19 +225,28 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     alpha. Forward-mode differentiation in eager mode asks for it before the outer y is there, so
     that an inner one, with the same gradient, stands in.
     """
-    dtype, alpha = x.dtype, _local(alpha)  # what a closure names, it keeps: not x
+    alpha = _local(alpha)
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.control_dependencies([upstream]):
-            upstream = tf.cast(upstream, alpha.dtype)
-            dx = _slope_at(y, alpha) * upstream
-            terms = _negative_part(y, alpha.dtype, times=upstream)
-            return tf.cast(dx, dtype), _sum_like(alpha, terms, y.shape.rank) / alpha
+        dx, total = _gradients(y, alpha, upstream)
+        return dx, total / alpha
 
     def inner(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
         return _differentiate(_select, backward, x, alpha)
 
     return _differentiate(inner, backward, x, alpha)
+
+
+def _gradients(
+    kept: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """dx, and the sum of kept * upstream where `kept`, which is x or y, isn't positive."""
+    with tf.control_dependencies([upstream]):
+        wide = tf.cast(upstream, alpha.dtype)
+        terms = _negative_part(kept, alpha.dtype, times=wide)
+        total = _sum_like(alpha, terms, kept.shape.rank)
+    with tf.control_dependencies([total]):
+        return tf.cast(_slope_at(kept, alpha) * wide, kept.dtype), total
 
 
 def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:

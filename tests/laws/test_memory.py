@@ -1,8 +1,12 @@
 """What is kept between the forward and the backward pass."""
 
+import collections
 import gc
+import tempfile
 import weakref
+from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -60,11 +64,81 @@ def test_input_is_freed_in_eager_mode_where_the_output_is_enough(name, dtype):
     assert tape.gradient(y, source).shape == source.shape
 
 
+VIEWS = {"Identity", "IdentityN", "Reshape", "Squeeze"}  # whose outputs are their inputs
+GIVEN = {"Placeholder", "Const", "VarHandleOp", "ReadVariableOp"}
+
+
+def after_grappler(function, *arguments):
+    """The graph that TensorFlow runs when `function` is called: what its optimizers made of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.summary.create_file_writer(folder).as_default():
+            tf.summary.trace_on(graph=True, profiler=False)
+            function(*arguments)
+            tf.summary.trace_export("run", step=0)
+        (path,) = Path(folder).iterdir()
+        events = [
+            tf.compat.v1.Event.FromString(record.numpy())
+            for record in tf.data.TFRecordDataset(str(path))
+        ]
+    (trace,) = [value.tensor for event in events for value in event.summary.value]
+    graphs = tf.compat.v1.RunMetadata.FromString(trace.string_val[0]).function_graphs
+    found = max((each.post_optimization_graph for each in graphs), key=lambda each: len(each.node))
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(with_arguments(found), name="")
+    return graph
+
+
+def with_arguments(found):
+    """Such a graph with placeholders and variables as arguments, of the shapes that it has."""
+    made = tf.compat.v1.GraphDef(versions=found.versions)
+    for node in found.node:
+        new = made.node.add(name=node.name, op=node.op, input=node.input)
+        if node.op == "_Retval":
+            del made.node[-1]
+        elif node.op == "_Arg" and "_handle_shapes" in node.attr:
+            new.op = "VarHandleOp"
+            new.attr["dtype"].type = node.attr["_handle_dtypes"].list.type[0]
+            new.attr["shape"].shape.CopyFrom(node.attr["_handle_shapes"].list.shape[0])
+        elif node.op == "_Arg":
+            new.op = "Placeholder"
+            new.attr["dtype"].type = node.attr["T"].type
+            new.attr["shape"].shape.CopyFrom(node.attr["_output_shapes"].list.shape[0])
+        else:
+            for name in node.attr:
+                if not name.startswith("_"):
+                    new.attr[name].CopyFrom(node.attr[name])
+    return made
+
+
+def needs(operation):
+    """The operations that have to run before this one."""
+    return [tensor.op for tensor in operation.inputs] + operation.control_inputs
+
+
+def origin(tensor):
+    while tensor.op.type in VIEWS:
+        tensor = tensor.op.inputs[tensor.op.outputs.index(tensor)]
+    return tensor
+
+
+def in_order(graph):
+    """How long a chain of operations has to run before each: as soon as it is ready, it is run."""
+    levels, waiting = {}, list(graph.get_operations())
+    while waiting:
+        operation = waiting[-1]
+        before = [each for each in needs(operation) if each not in levels]
+        waiting += before
+        if not before:
+            levels[waiting.pop()] = 1 + max((levels[each] for each in needs(operation)), default=0)
+    return levels
+
+
 def kept_by_a_graph(activation, channels=4):
     """How many activation-sized tensors of the forward pass the backward pass uses.
 
-    A conv -> activation -> conv graph with its gradients; a tensor is of the forward pass if it
-    doesn't depend on the upstream gradient, and IdentityN's and reshape's outputs are their inputs.
+    In the graph that is run, of convolution, activation, convolution and their gradients: what
+    doesn't need the upstream gradient may run in the forward pass, and is counted with it.
     """
     first, second = (
         tf.keras.layers.Conv2D(channels, 3, padding="same", use_bias=False) for _ in range(2)
@@ -82,29 +156,18 @@ def kept_by_a_graph(activation, channels=4):
         weights = [w if isinstance(w, tf.Variable) else w.value for w in weights]  # Keras 3's own
         return tape.gradient(y, weights, upstream)
 
-    graph = step.get_concrete_function(x, tf.ones_like(x)).graph
-    after = set()  # operations that wait for the upstream gradient
-    for operation in graph.get_operations():
-        needs = {tensor.op for tensor in operation.inputs} | set(operation.control_inputs)
-        if operation is graph.inputs[1].op or needs & after:
+    return kept(after_grappler(step, x, x), x.shape)
+
+
+def kept(graph, shape):
+    """How many tensors of a shape are made without the upstream gradient and used with it."""
+    after = {graph.get_operation_by_name("upstream")}
+    for operation in in_order(graph):
+        if not after.isdisjoint(needs(operation)):
             after.add(operation)
-    kept = set()
-    for operation in after:
-        for tensor in operation.inputs:
-            source = origin(tensor)
-            if (
-                source.op not in after
-                and tensor.shape == x.shape
-                and tensor.op.type != "Placeholder"
-            ):
-                kept.add(source.ref())
-    return len(kept)
-
-
-def origin(tensor):
-    while tensor.op.type in ("Identity", "IdentityN", "StopGradient"):
-        tensor = tensor.op.inputs[tensor.value_index]
-    return tensor
+    used = {origin(tensor).ref() for operation in after for tensor in operation.inputs}
+    tensors = [ref.deref() for ref in used]
+    return sum(t.op not in after and t.op.type not in GIVEN and t.shape == shape for t in tensors)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -113,43 +176,103 @@ def test_tensors_kept_by_a_graph(name):
     assert kept_by_a_graph(make()) == expected
 
 
-def ancestors(tensors):
-    """The operations that have to run for these tensors; the rest of a graph is pruned."""
-    found, waiting = set(), [tensor.op for tensor in tensors]
-    while waiting:
-        operation = waiting.pop()
-        if operation not in found:
-            found.add(operation)
-            waiting += [tensor.op for tensor in operation.inputs] + operation.control_inputs
-    return found
-
-
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_backward_pass_of_a_graph_waits_for_the_upstream_gradient(name, dtype):
-    """What is ready early is run early, and held to the end."""
-    _, function = FUNCTIONS[name]
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_tensors_kept_by_a_graph_of_the_function(name, dtype):
+    expected, function = FUNCTIONS[name]
 
     @tf.function(autograph=False)
     def step(x, upstream):
         with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x)
-        forward = set(tf.compat.v1.get_default_graph().get_operations())
-        gradients = tape.gradient(y, [x, SLOPE, SLOPES], upstream)
-        graph = tf.compat.v1.get_default_graph()
-        step.backward = [op for op in graph.get_operations() if op not in forward]
-        return [g for g in gradients if g is not None]
+            tape.watch([x, matrix])
+            y = function(x + 1) @ matrix  # whose own gradient needs the output
+        gradients = tape.gradient(y, [x, matrix, SLOPE, SLOPES], upstream)
+        return [each for each in gradients if each is not None]
 
-    spec = tf.TensorSpec([None, 2], dtype)
-    graph = step.get_concrete_function(spec, spec).graph
-    after = {graph.inputs[1].op}
-    for operation in graph.get_operations():
-        if ({t.op for t in operation.inputs} | set(operation.control_inputs)) & after:
-            after.add(operation)
-    needed = ancestors(graph.outputs)
-    early = [op for op in step.backward if op in needed and op not in after]
-    assert [op.name for op in early if op.type != "Const"] == []
+    x, matrix = tf.ones([5, 2], dtype), tf.ones([2, 2], dtype)
+    assert kept(after_grappler(step, x, x), x.shape) == expected
+
+
+def bytes_at_most(graph, *, hurried):
+    """The most bytes that are alive at once when a graph runs, in one of two orders.
+
+    Each operation as soon as it is ready; or, in a hurry, first what the last large tensor needs,
+    which is the gradient that reaches the first layer, and only then all the rest.
+    """
+    levels = in_order(graph)
+    sizes = {  # of the work space of tf_keras's BatchNormalization, none is known
+        tensor.ref(): (tensor.shape.num_elements() or 0) * tensor.dtype.size
+        for operation in levels
+        if operation.type not in GIVEN | VIEWS
+        for tensor in operation.outputs
+    }
+    order = sorted(levels, key=levels.get)
+    if hurried:
+        large = max(sizes.values())
+        last = max((ref.deref().op for ref in sizes if sizes[ref] == large), key=levels.get)
+        needed = ancestors([last])
+        order.sort(key=lambda operation: operation not in needed)
+    uses = collections.Counter()
+    for operation in order:
+        uses.update({origin(tensor).ref() for tensor in operation.inputs})
+    alive = most = 0
+    for operation in order:
+        made = [tensor.ref() for tensor in operation.outputs]
+        alive += sum(sizes.get(ref, 0) for ref in made)
+        most = max(most, alive)
+        for ref in {origin(tensor).ref() for tensor in operation.inputs}:
+            uses[ref] -= 1
+            alive -= sizes.get(ref, 0) if uses[ref] == 0 else 0
+        alive -= sum(sizes.get(ref, 0) for ref in made if ref not in uses)
+    assert alive == 0
+    return most
+
+
+def ancestors(operations):
+    """These operations, and all that have to run before them."""
+    found, waiting = set(), list(operations)
+    while waiting:
+        operation = waiting.pop()
+        if operation not in found:
+            found.add(operation)
+            waiting += needs(operation)
+    return found
+
+
+SIDE, COUNT, CHANNELS, DEPTH = 8, 2, 4, 5
+ACTIVATION = SIDE * SIDE * COUNT * CHANNELS * 4  # bytes
+
+
+def peaks_of_training(make, *, normalised, dtype="float32"):
+    """The peaks of a training step of a Keras model, in both orders, in activations."""
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([tf.keras.Input((SIDE, SIDE, CHANNELS))])
+    for _ in range(DEPTH):
+        model.add(layers.Conv2D(CHANNELS, 3, padding="same", dtype=dtype))
+        if normalised:
+            model.add(layers.BatchNormalization(dtype=dtype))
+        model.add(make())
+
+    @tf.function(autograph=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - x) ** 2)
+        return loss, tape.gradient(loss, model.trainable_variables)
+
+    graph = after_grappler(step, tf.ones([COUNT, SIDE, SIDE, CHANNELS]))
+    return np.array([bytes_at_most(graph, hurried=late) for late in (False, True)]) / ACTIVATION
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_training_holds_what_relu_holds_in_any_order(normalised):
+    """One tensor of work more for trained slopes, however deep the net is."""
+    relu = peaks_of_training(tf.keras.layers.ReLU, normalised=normalised)
+    assert (relu >= DEPTH).all()
+    stock = peaks_of_training(tf.keras.layers.LeakyReLU, normalised=normalised)
+    assert stock[0] - relu[0] > DEPTH - 2
+    for name, more in (("fixed", 0), ("one slope", 1), ("per channel", 1)):
+        peaks = peaks_of_training(LAYERS[name][1], normalised=normalised)
+        assert (peaks - relu < more + 0.1).all(), (name, peaks, relu)
 
 
 def test_plain_custom_gradient_keeps_its_input_in_eager_mode():
