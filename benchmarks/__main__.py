@@ -46,7 +46,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
             "sizes": [size for size in given.sizes if size in peers.SHAPES],
         },
     ),
-    "memory": (memory, lambda given: {}),
+    "memory": (memory, lambda given: {"runs": given.processes}),
     "batch_norm": (batch_norm, lambda given: {}),
     "precision": (precision, lambda given: {}),
     "batch": (batch, lambda given: {}),
@@ -82,6 +82,8 @@ def machine() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "cpu": models[0] if models else platform.processor(),
         "logical cpus": len(os.sched_getaffinity(0)),
+        "inter-op threads": tf.config.threading.get_inter_op_parallelism_threads(),  # 0: all
+        "intra-op threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "keras": tf.keras.layers.Layer.__module__.partition(".")[0],
@@ -101,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}: all")
     parser.add_argument("--rounds", type=int, default=31, help="of each timing (default: 31)")
+    parser.add_argument("--processes", type=int, default=5, help="of each peak (default: 5)")
     parser.add_argument("--sizes", nargs="+", choices=op.SHAPES, default=list(op.SHAPES))
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--figure", type=Path, help="where a picture of op and memory goes")
@@ -109,8 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"expected parts of {', '.join(PARTS)}. Received: {', '.join(unknown)}.")
     if given.figure and given.parts and not {"op", "memory"} <= set(given.parts):
         parser.error(f"expected op and memory, for a picture. Received: {' '.join(given.parts)}.")
-    if given.rounds < 1:
-        parser.error(f"expected --rounds to be above 0. Received: {given.rounds}.")
+    for name in ("rounds", "processes"):
+        if getattr(given, name) < 1:
+            parser.error(f"expected --{name} to be above 0. Received: {getattr(given, name)}.")
     progress = Progress()
     results: dict[str, Any] = {"machine": machine()}
     for part in given.parts or PARTS:

@@ -10,7 +10,7 @@ OURS, THEIRS, RELU = (
     "#999999",
     "#555555",
 )  # told apart without colour too: by their names
-MEMORY = "without BatchNormalization"
+MEMORY = "without BatchNormalization, default threads"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -30,7 +30,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure.get_layout_engine().set(wspace=0.05)
     memory, time = figure.subplots(1, 2)
     _bars(memory, mebibytes, "{:.0f}")
-    memory.set_title("Peak memory of a training step, 20 x (convolution, activation)", fontsize=9)
+    memory.set_title("Peak memory of training steps, 20 x (convolution, activation)", fontsize=9)
     memory.set_xlabel("MiB above the built model")
     _bars(time, {name: each / base for name, each in seconds.items()}, "{:.2f}")
     time.set_title(f"Forward + backward in a graph, {size} elements", fontsize=9)

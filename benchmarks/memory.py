@@ -1,9 +1,10 @@
-"""Peak memory of training steps, each net in a process of its own.
+"""Peak memory of training steps, each net in processes of its own.
 
 20 times (Conv2D of 32 channels, 3 x 3, then the activation) on images of 128 x 128 x 32, batch 8,
 with BatchNormalization between the two or without: the peak of resident memory in four
 `train_on_batch`, above that of the process with the model built; of a GPU's memory where there is
-one.
+one. One peak is a sample: it depends on the order in which threads run. So each figure is a median
+of several processes, for several numbers of threads that run operations side by side.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -18,42 +20,65 @@ from typing import Any
 
 from benchmarks.nets import ACTIVATIONS, compiled_net, images
 from benchmarks.tables import table, turned
+from benchmarks.timing import quartiles
+
+THREADS = {"default threads": 0, "1 thread": 1, "2 threads": 2}  # inter-op; TensorFlow's 0 is all
 
 
-def measure(*, progress: Any) -> dict[str, Any]:
-    """MiB for each net, and their ratio to the net with ReLU."""
+def measure(
+    *, runs: int, progress: Any, threads: dict[str, int] = THREADS, **net: int
+) -> dict[str, Any]:
+    """MiB for each net, as medians and quartiles, and their ratio to the net with ReLU."""
     results = {}
-    for normalised in (False, True):
-        name = "with BatchNormalization" if normalised else "without BatchNormalization"
-        progress.start(f"Peak memory {name}", len(ACTIVATIONS))
-        mebibytes = {}
-        for activation in ACTIVATIONS:
-            command = [sys.executable, "-m", "benchmarks.memory", activation, str(int(normalised))]
-            quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
-            if done.returncode:
-                raise RuntimeError(f"{activation}, {name}: {done.stderr[-2000:]}")
-            mebibytes[activation] = json.loads(done.stdout.splitlines()[-1])
-            progress.step()
-        results[name] = {
-            "MiB": mebibytes,
-            "ratios to ReLU": {k: v / mebibytes["Keras ReLU"] for k, v in mebibytes.items()},
-        }
+    for setting, count in threads.items():
+        for normalised in (False, True):
+            name = f"{'with' if normalised else 'without'} BatchNormalization, {setting}"
+            progress.start(f"Peak memory {name}", runs * len(ACTIVATIONS))
+            peaks: dict[str, list[float]] = {activation: [] for activation in ACTIVATIONS}
+            for _ in range(runs):
+                for activation in ACTIVATIONS:
+                    found = _in_a_process(activation, normalised=normalised, threads=count, **net)
+                    peaks[activation].append(found)
+                    progress.step()
+            medians = {each: statistics.median(found) for each, found in peaks.items()}
+            results[name] = {
+                "MiB": medians,
+                "MiB, quartiles": {each: quartiles(found) for each, found in peaks.items()},
+                "ratios to ReLU": {k: v / medians["Keras ReLU"] for k, v in medians.items()},
+            }
     return results
 
 
+def _in_a_process(activation: str, **options: int) -> float:
+    """What `peak_of_training` returns, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", activation, json.dumps(options)]
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    if done.returncode:
+        raise RuntimeError(f"{activation}, {options}: {done.stderr[-2000:]}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
 def report(results: dict[str, Any]) -> str:
-    """The table of `measure`'s results."""
-    columns = {f"{net}, {kind}": results[net][kind] for net in results for kind in results[net]}
-    return table("Peak memory of training steps", turned(columns))
+    """The tables of `measure`'s results."""
+    kinds = {
+        "ratios to ReLU": "Peak memory of training steps, ratio of medians to ReLU's",
+        "MiB": "Peak memory of training steps, median MiB",
+        "MiB, quartiles": "Peak memory of training steps, quartiles in MiB",
+    }
+    columns = {kind: {net: results[net][kind] for net in results} for kind in kinds}
+    return "\n\n".join(table(kinds[kind], turned(columns[kind])) for kind in kinds)
 
 
 def peak_of_training(
-    activation: str, *, normalised: bool, layers: int = 20, side: int = 128
+    activation: str, *, normalised: bool, threads: int = 0, layers: int = 20, side: int = 128
 ) -> float:
     """MiB that training steps of one net take at most, above the process with the model."""
     import numpy as np
+    import tensorflow as tf
 
+    if threads:
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     model = compiled_net(activation, normalised=normalised, side=side, layers=layers)
     x = images(8, side)
     before = _peak()
@@ -78,4 +103,4 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(peak_of_training(sys.argv[1], normalised=sys.argv[2] == "1")))
+    print(json.dumps(peak_of_training(sys.argv[1], **json.loads(sys.argv[2]))))

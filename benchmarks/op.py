@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.tables import table, turned
-from benchmarks.timing import interleaved_medians
+from benchmarks.timing import interleaved, summary
 from tf_leaky import LeakyReLU
 
 ALPHA = 0.25
@@ -58,7 +58,7 @@ def stock_leaky_relu() -> Any:
 
 
 def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -> dict[str, Any]:
-    """Ratios of medians, and errors of the slopes' gradients, by size and mode."""
+    """Times and their ratios, and errors of the slopes' gradients, by size and mode."""
     results: dict[str, Any] = {}
     for size, shape in shapes.items():
         x, upstream = _noise(shape)
@@ -69,10 +69,9 @@ def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -
                 for name, (make, _) in RIVALS.items()
             }
             errors = {name: _checked(name, step(), x, upstream) for name, step in steps.items()}
-            seconds = interleaved_medians(steps, rounds=rounds, progress=progress.step)
+            seconds = interleaved(steps, rounds=rounds, progress=progress.step)
             results[f"{size}, {mode}"] = {
-                "seconds": seconds,
-                "ratios": {row: seconds[a] / seconds[b] for row, (a, b) in RATIOS.items()},
+                **summary(seconds, RATIOS),
                 "slope gradient errors": {k: v for k, v in errors.items() if v is not None},
             }
     return results
@@ -82,6 +81,7 @@ def report(results: dict[str, Any]) -> str:
     """The tables of `measure`'s results."""
     kinds = {
         "ratios": "Forward + backward, ratio of medians",
+        "ratios, quartiles": "Forward + backward, quartiles of the ratios by round",
         "slope gradient errors": "Largest error of the slope's gradient, relative",
     }
     columns = {kind: {size: results[size][kind] for size in results} for kind in kinds}

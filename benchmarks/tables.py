@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
-def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Rows of figures under columns; a dash where a row has no figure for a column."""
+def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Rows of figures under columns; a dash where a row has no figure for a column.
+
+    A figure may be a list, such as two quartiles.
+    """
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     width = max(map(len, rows))
-    widths = [max(len(column), 8) for column in columns]
+    widths = [max(len(column), 12) for column in columns]
     lines = [title, _line("", width, columns, widths)]
     for name, row in rows.items():
-        cells = [f"{row[column]:.3g}" if column in row else "-" for column in columns]
+        cells = [_shown(row[column]) if column in row else "-" for column in columns]
         lines.append(_line(name, width, cells, widths))
     return "\n".join(lines)
+
+
+def _shown(figure: Any) -> str:
+    return " - ".join(f"{each:.3g}" for each in (figure if isinstance(figure, list) else [figure]))
 
 
 def _line(name: str, width: int, cells: list[str], widths: list[int]) -> str:
@@ -22,7 +30,7 @@ def _line(name: str, width: int, cells: list[str], widths: list[int]) -> str:
     return "  ".join([f"{name:<{width}}", *aligned])
 
 
-def turned(columns: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+def turned(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The rows of what is given by columns."""
     names = dict.fromkeys(name for column in columns.values() for name in column)
     return {

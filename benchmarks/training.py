@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nets import ACTIVATIONS, compiled_net, images
-from benchmarks.tables import table
-from benchmarks.timing import interleaved_medians
+from benchmarks.tables import table, turned
+from benchmarks.timing import interleaved, summary
 
 RATIOS = {
     "one slope / Keras PReLU": ("ours, one slope", "Keras PReLU, one slope"),
@@ -28,7 +28,7 @@ RATIOS = {
 def measure(
     *, rounds: int, progress: Any, layers: int = 20, side: int = 64, count: int = 16
 ) -> dict[str, Any]:
-    """Median seconds of each net's step, and ratios of them."""
+    """Seconds of each net's step, and ratios of them."""
     x = images(count, side)
     results = {}
     for normalised in (False, True):
@@ -42,9 +42,8 @@ def measure(
             each: lambda model=model: np.asarray(model.train_on_batch(x, x), np.float32)
             for each, model in models.items()
         }
-        seconds = interleaved_medians(steps, rounds=rounds, progress=progress.step)
-        ratios = {row: seconds[a] / seconds[b] for row, (a, b) in RATIOS.items()}
-        results[name] = {"seconds": seconds, "ratios": ratios}
+        seconds = interleaved(steps, rounds=rounds, progress=progress.step)
+        results[name] = summary(seconds, RATIOS)
     return results
 
 
@@ -55,9 +54,10 @@ def check(losses: dict[str, float]) -> None:
 
 
 def report(results: dict[str, Any]) -> str:
-    """The table of `measure`'s results."""
-    rows = {
-        row: {net: results[net]["ratios"][row] for net in results}
-        for row in next(iter(results.values()))["ratios"]
+    """The tables of `measure`'s results."""
+    kinds = {
+        "ratios": "Training step, ratio of medians",
+        "ratios, quartiles": "Training step, quartiles of the ratios by round",
     }
-    return table("Training step, ratio of medians", rows)
+    columns = {kind: {net: results[net][kind] for net in results} for kind in kinds}
+    return "\n\n".join(table(kinds[kind], turned(columns[kind])) for kind in kinds)

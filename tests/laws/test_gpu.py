@@ -69,10 +69,10 @@ def test_training_takes_the_memory_of_relu(device):
     seen = os.environ if device.startswith("GPU") else os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
     peaks = {}
     for activation in ("Keras ReLU", "ours, fixed", "ours, one slope", "ours, per channel"):
-        command = [sys.executable, "-m", "benchmarks.memory", activation, "0"]
+        command = [sys.executable, "-m", "benchmarks.memory", activation, '{"normalised": false}']
         done = subprocess.run(command, capture_output=True, text=True, env=seen, cwd=ROOT)
         assert done.returncode == 0, done.stderr[-2000:]
         peaks[activation] = json.loads(done.stdout.splitlines()[-1])
     relu = peaks.pop("Keras ReLU")
     assert relu > 320  # MiB: 20 activations of 16 MiB are kept
-    assert max(peaks.values()) < 1.06 * relu, (relu, peaks)
+    assert max(peaks.values()) < 1.10 * relu, (relu, peaks)

@@ -69,6 +69,30 @@ def test_median_is_of_turns():
     assert all(seconds > 0 for seconds in medians.values())
 
 
+def test_summary_has_quartiles():
+    seconds = {"ours": [1.0, 2.0, 3.0, 4.0, 5.0], "theirs": [1.0, 1.0, 2.0, 2.0, 2.0]}
+    found = timing.summary(seconds, {"ours / theirs": ("ours", "theirs")})
+    assert found["seconds"] == {"ours": 3.0, "theirs": 2.0}
+    assert found["seconds, quartiles"] == {"ours": [2.0, 4.0], "theirs": [1.0, 2.0]}
+    assert found["ratios"] == {"ours / theirs": 1.5}
+    assert found["ratios, quartiles"] == {"ours / theirs": [1.5, 2.0]}
+
+
+def test_peaks_are_medians_of_processes(monkeypatch):
+    monkeypatch.setattr(memory, "ACTIVATIONS", ("Keras ReLU",))
+    results = memory.measure(
+        runs=2, progress=NoProgress(), threads={"1 thread": 1}, layers=1, side=4
+    )
+    assert set(results) == {f"{each} BatchNormalization, 1 thread" for each in ("with", "without")}
+    for result in results.values():
+        first, third = result["MiB, quartiles"]["Keras ReLU"]
+        assert 0 < first <= result["MiB"]["Keras ReLU"] <= third
+        assert result["ratios to ReLU"] == {"Keras ReLU": 1.0}
+    assert "quartiles in MiB" in memory.report(results)
+    with pytest.raises(RuntimeError, match="no such, "):
+        memory._in_a_process("no such", normalised=False)
+
+
 @pytest.mark.parametrize("name", [peers.OURS, *peers.PEERS])
 def test_peers_answer_in_processes_of_their_own(name):
     if name != peers.OURS:
@@ -184,10 +208,15 @@ def test_command_writes_tables_and_json(tmp_path, capsys, monkeypatch):
 
 def _a_run():
     each = dict.fromkeys(nets.ACTIVATIONS, 2.0)
-    net = {"MiB": each, "ratios to ReLU": dict.fromkeys(nets.ACTIVATIONS, 1.0)}
+    net = {
+        "MiB": each,
+        "MiB, quartiles": {key: [1.5, 2.5] for key in nets.ACTIVATIONS},
+        "ratios to ReLU": dict.fromkeys(nets.ACTIVATIONS, 1.0),
+    }
     sizes = {
         "seconds": dict.fromkeys(op.RIVALS, 0.5),
         "ratios": {"one slope / Keras PReLU": 0.5},
+        "ratios, quartiles": {"one slope / Keras PReLU": [0.4, 0.6]},
         "slope gradient errors": {"one slope, ours": 1e-7},
     }
     return {
@@ -205,7 +234,14 @@ def test_picture_shows_memory_and_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["speed"], ["op", "--rounds", "0"], ["op", "--figure", "a.png"]], ids=" ".join
+    "arguments",
+    [
+        ["speed"],
+        ["op", "--rounds", "0"],
+        ["memory", "--processes", "0"],
+        ["op", "--figure", "a.png"],
+    ],
+    ids=" ".join,
 )
 def test_bad_arguments(arguments, capsys):
     with pytest.raises(SystemExit):
