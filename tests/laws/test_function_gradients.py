@@ -413,6 +413,30 @@ def test_sum_over_images_is_more_exact_than_one_reduction(rng):
     assert np.abs(dalpha - exact).max() < np.abs(one_step - exact).max()
 
 
+@pytest.mark.parametrize("mode", [modes.graph, modes.xla])
+@pytest.mark.parametrize("shape", [(), (8,)], ids=str)
+@pytest.mark.parametrize("positive", [False, True])
+def test_sum_is_as_exact_by_xla(mode, shape, positive, rng):
+    """All terms are of one sign, so that a long sum in float32 would be off by 1e-5."""
+    x = tf.constant(-np.abs(rng.normal(size=(32, 64, 64, 8))), tf.float32)
+    upstream = tf.constant(np.abs(rng.normal(size=x.shape)), tf.float32)
+    case = cases.Function("", np.full(shape, 0.5), positive)
+    _, dalpha = gradients(case, mode, x, tf.fill(shape, 0.5), upstream)
+    exact = (as_float64(x) * as_float64(upstream)).sum(axis=(0, 1, 2) if shape else None)
+    np.testing.assert_allclose(dalpha, exact, rtol=2e-7)
+
+
+def test_xla_makes_one_sum_of_two():
+    """The fact behind the cast between the sums of `_sum_like`. If this fails, it can go."""
+
+    def sums(function):
+        compiled = modes.xla(function).experimental_get_compiler_ir(tf.ones([4, 4]))
+        return compiled("optimized_hlo").count(" reduce(")
+
+    assert sums(lambda x: tf.reduce_sum(tf.reduce_sum(x, 1))) == 1
+    assert sums(lambda x: tf.reduce_sum(tf.cast(tf.reduce_sum(x, 1), tf.float64))) == 2
+
+
 def test_keras_prelu_sums_its_slope_in_float16():
     """The fact behind the float32 sums. If this fails, the README's row about it is out of date."""
     layer = tf.keras.layers.PReLU(shared_axes=[1], dtype="mixed_float16")
