@@ -133,10 +133,15 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
     )
 
 
-def arguments_of(layer: Any) -> dict[str, Any]:
-    """What tf_keras calls the layer with that it makes of a function on symbolic tensors."""
-    node = layer.inbound_nodes[0] if LEGACY and layer.inbound_nodes else None
-    return {} if node is None else dict(node.call_kwargs)
+def arguments_of(layer: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """What tf_keras calls the layer with that it makes of a function on symbolic tensors.
+
+    Args:
+        layer: The layer.
+        names: The names of the function's arguments after the tensor, in their order.
+    """
+    node = layer.inbound_nodes[0]
+    return {**dict(zip(names, node.call_args[1:], strict=False)), **node.call_kwargs}
 
 
 def operations_of(model: Any) -> list[Any]:

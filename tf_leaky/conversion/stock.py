@@ -51,11 +51,12 @@ def _slope_of_relu(arguments: dict[str, Any]) -> float | str:
 
 def _slope_of_call(layer: Any) -> float | str | None:
     """The slope of the layer that tf_keras makes of a function on symbolic tensors."""
-    function, arguments = layer.get_config()["function"], arguments_of(layer)
+    function = layer.get_config()["function"]
     if function == "nn.leaky_relu":
-        slope = arguments.get("alpha", _DEFAULT)
+        slope = arguments_of(layer, ("alpha", "name")).get("alpha", _DEFAULT)
         return float(slope) if isinstance(slope, int | float) else None
     if function == "keras.activations.relu":
+        arguments = arguments_of(layer, ("alpha", "max_value", "threshold"))
         slope = arguments.get("alpha", arguments.get("negative_slope"))
         return _slope_of_relu(arguments | {"negative_slope": slope})
     return "plain" if function == "nn.relu" else None
