@@ -121,8 +121,8 @@ def put(layer: Any, place: Place, value: Any) -> None:
         put(layer, way, type(holder)(*new) if hasattr(holder, "_fields") else tuple(new))
     elif isinstance(holder, list):
         # In a list, this is how Keras lets go of what it tracks.
+        holder.insert(last + 1, value)
         holder.pop(last)
-        holder.insert(last, value)
         return
     elif isinstance(holder, Mapping):
         holder[last] = value  # type: ignore[index]

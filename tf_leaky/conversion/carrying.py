@@ -68,6 +68,8 @@ class Converted:
 
 
 tf.keras.utils.get_custom_objects()[_NAME] = Converted
+# The users' classes that this process has converted, for `clone_model`, which asks for no names.
+_SEEN: dict[tuple[str, str], type] = {}
 
 
 def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -> Any:
@@ -226,6 +228,8 @@ def _class_of(layer: dict[str, Any]) -> type:
         found = tf.keras.utils.get_registered_object(name)
         if isinstance(found, type):
             return found
+    if (layer["module"], layer["class_name"]) in _SEEN:
+        return _SEEN[layer["module"], layer["class_name"]]
     try:
         return user_class(tf.keras.layers.deserialize(layer))
     except Exception as error:  # of any kind: the user's class is called
@@ -247,6 +251,7 @@ def _converted(own: Any, late: bool) -> Any:
         own: The user's class.
         late: Whether its first call makes the layers that are to be replaced.
     """
+    _SEEN[own.__module__, own.__name__] = own
     within: dict[str, Any] = {"__module__": __name__, "__doc__": own.__doc__}
     if late:
 
@@ -283,6 +288,6 @@ def _place(layer: Any) -> None:
     for place, value in list(waiting.value.items()) if waiting else ():
         try:
             put(layer, list(place), value)
-        except LookupError:
+        except (LookupError, ValueError):  # not there yet, or in a layer that is built and closed
             continue
         del waiting.value[place]

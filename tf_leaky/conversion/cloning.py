@@ -241,15 +241,22 @@ class _Copy:
         try:
             return _config_without_functions(layer)
         except NotImplementedError as error:
-            raise ValueError(
-                f"{self._subject}: expected layers that can be made again from their config. "
-                f"Received: {layer.name!r} of type {type(layer).__qualname__}, for which Keras "
-                f"says: {said(error)} Nothing was returned: give its class a get_config."
-            ) from error
+            raise self._not_made(layer, error) from error
+
+    def _not_made(self, layer: Any, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self._subject}: expected layers that from_config(get_config()) makes again. "
+            f"Received: {layer.name!r} of type {type(layer).__qualname__}, for which it fails: "
+            f"{said(error)} Nothing was returned: give its class a get_config that holds what its "
+            "constructor takes."
+        )
 
     def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
-        with known(_classes(layer)):
-            return _named_as(layer, made(own, own, config))
+        try:
+            with known(_classes(layer)):
+                return _named_as(layer, made(own, own, config))
+        except (TypeError, NotImplementedError, KeyError) as error:
+            raise self._not_made(layer, error) from error
 
     def _within(self, config: Any, host: Any) -> Any:
         """The config of a layer, with the activations in it replaced."""
