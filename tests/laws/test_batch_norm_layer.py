@@ -111,7 +111,7 @@ def test_backward_pass_of_a_graph_needs_the_upstream_for_all_that_is_large(
     for operation in graph.get_operations():
         if {tensor.op for tensor in operation.inputs} & after:
             after.add(operation)
-    needed = ancestors(graph.outputs)
+    needed = ancestors([tensor.op for tensor in graph.outputs])
     large = [
         op for op in step.backward if any(out.shape.num_elements() == 210 for out in op.outputs)
     ]

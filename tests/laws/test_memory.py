@@ -82,11 +82,22 @@ def after_grappler(function, *arguments):
         ]
     (trace,) = [value.tensor for event in events for value in event.summary.value]
     graphs = tf.compat.v1.RunMetadata.FromString(trace.string_val[0]).function_graphs
-    found = max((each.post_optimization_graph for each in graphs), key=lambda each: len(each.node))
+    ours = [each.post_optimization_graph for each in graphs if has_shapes(each)]
+    found = max(ours, key=lambda each: len(each.node))
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(with_arguments(found), name="")
     return graph
+
+
+def has_shapes(graphs):
+    """Whether it is of a traced function, and not one of those that Keras runs beside it."""
+    nodes = graphs.post_optimization_graph.node
+    return all(
+        node.attr["_output_shapes"].list.shape or node.attr["_handle_shapes"].list.shape
+        for node in nodes
+        if node.op == "_Arg"
+    )
 
 
 def with_arguments(found):

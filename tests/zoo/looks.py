@@ -36,11 +36,16 @@ def arrays(model):
 
 
 def assert_same_weights(model, other, slopes=True):
-    """Bit for bit and in order; a PReLU's slopes may lose axes of size 1, or be left out."""
-    mine, others = (
-        [each for each, v in zip(arrays(m), variables(m), strict=True) if slopes or not slope(v)]
-        for m in (model, other)
-    )
+    """Bit for bit and in order; a PReLU's slopes may lose axes of size 1, or be left out.
+
+    In a layer of the user's own class, they may come after the other weights.
+    """
+
+    def slopes_last(m):
+        pairs = sorted(zip(arrays(m), variables(m), strict=True), key=lambda pair: slope(pair[1]))
+        return [each for each, v in pairs if slopes or not slope(v)]
+
+    mine, others = slopes_last(model), slopes_last(other)
     assert [each.size for each in mine] == [each.size for each in others]
     for one, two in zip(mine, others, strict=True):
         assert one.dtype == two.dtype

@@ -17,7 +17,8 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
     """Compiles a copy as its model is compiled.
 
     Functions, losses and closures are the very ones. The optimizer and metrics are new ones of the
-    same configuration and state. An optimizer that trains other variables now starts anew.
+    same configuration. The optimizer's state is copied, unless it trains other variables now; that
+    of metrics isn't, as Keras resets it before an epoch, and can't reset that of a copy yet.
 
     Args:
         model: The model.
@@ -39,33 +40,26 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
             new.name,
         )
         return
-    metrics: list[tuple[Any, Any]] = []
     for key in ("metrics", "weighted_metrics"):
-        settings[key] = _anew_within(settings.get(key), metrics)
+        settings[key] = _anew_within(settings.get(key))
     optimizer = getattr(model, "optimizer", None)
     settings["optimizer"] = None if optimizer is None else _anew(optimizer)
     new.compile(**settings)
     if optimizer is not None:
         _copy_optimizer(model, new, same)
-    for old, metric in metrics:
-        _assign(old.variables, metric.variables)
 
 
 def _is_kerass_own(method: Any) -> bool:
     return str(method.__module__).partition(".")[0] in ("keras", "tf_keras")
 
 
-def _anew_within(value: Any, made: list[tuple[Any, Any]]) -> Any:
-    """A structure of metrics with new instances in it, which are noted in `made`."""
+def _anew_within(value: Any) -> Any:
+    """A structure of metrics with new instances in it."""
     if isinstance(value, dict):
-        return {key: _anew_within(each, made) for key, each in value.items()}
+        return {key: _anew_within(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_anew_within(each, made) for each in value]
-    if not isinstance(value, tf.keras.metrics.Metric):
-        return value
-    metric = _anew(value)
-    made.append((value, metric))
-    return metric
+        return [_anew_within(each) for each in value]
+    return _anew(value) if isinstance(value, tf.keras.metrics.Metric) else value
 
 
 def _anew(value: Any) -> Any:
