@@ -6,6 +6,7 @@ for each list and a key for each dict on the way. `["blocks", 0, "act"]` is `lay
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -138,7 +139,8 @@ def put(layer: Any, place: Place, value: Any) -> None:
             owner.replaced = [before]
             if before in owner.replaced:
                 owner.replaced.remove(before)
-            del owner.replaced
+            with contextlib.suppress(AttributeError):  # where tf.Module has let go of it
+                del owner.replaced
 
 
 def shown_place(place: Place) -> str:

@@ -6,7 +6,7 @@ import tensorflow as tf
 import zoo
 from zoo import kept, looks
 from zoo.kept import oracle, sloped, stock
-from zoo.table import SLOPE
+from zoo.table import LEGACY, SLOPE
 
 from tf_leaky import convert, freeze, to_keras
 
@@ -54,7 +54,15 @@ def test_to_keras_leaves_nothing_of_ours(name):
     assert looks.users(back) == looks.users(model)
 
 
-@pytest.mark.parametrize("name", POSSIBLE)
+# tf_keras takes the stock LeakyReLU for ours in a model within a TimeDistributed.
+BY_NAME = {"a model for each frame"} if LEGACY else set()
+CLONED = [
+    pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in BY_NAME else name
+    for name in POSSIBLE
+]
+
+
+@pytest.mark.parametrize("name", CLONED)
 def test_clones_stay_converted(name):
     model, x = stock(name)
     new = sloped(name)

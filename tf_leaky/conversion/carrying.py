@@ -62,9 +62,11 @@ class Converted:
         Raises:
             ValueError: If the class isn't known, or has no such places any more.
         """
-        with tf.keras.utils.custom_object_scope(custom_objects or {}):
+        with known(custom_objects or {}):
+            own = _class_of(config["layer"])
             replaced = {tuple(each["at"]): deserialized(each["by"]) for each in config["replaced"]}
-            return with_replaced(_class_of(config["layer"]), config["layer"]["config"], replaced)
+            with known({own.__name__: own}):
+                return with_replaced(own, config["layer"]["config"], replaced)
 
 
 tf.keras.utils.get_custom_objects()[_NAME] = Converted

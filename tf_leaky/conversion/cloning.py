@@ -314,6 +314,12 @@ class _CalledAsBefore:
         kind: Any = type(self).__mro__[2]
         layer: Any = self
         if layer.axis is not None and layer.built:
+            if len(x.shape) != layer.input_spec.ndim:
+                raise ValueError(
+                    f"convert: expected inputs of one rank for {layer.name!r}, whose slopes are "
+                    f"along an axis. Received: {layer.input_spec.ndim} and {len(x.shape)} axes. "
+                    "Use a layer for each in the model."
+                )
             sizes = {axis: x.shape[axis] for axis in layer.input_spec.axes}
             if sizes != dict(layer.input_spec.axes):
                 others = layer.__dict__.setdefault("_others", {})
