@@ -34,7 +34,7 @@ test: lint  ## Before each commit: the laws under Keras 3, a few of them under t
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest tests/laws -m smoke
 
 test-all: $(READY)  ## All that is quick, under Keras 3 with coverage, and under tf_keras
-	$(PYTEST) --cov --cov-fail-under=98
+	$(PYTEST) --cov --cov-fail-under=94
 	TF_USE_LEGACY_KERAS=1 $(PYTEST)
 
 test-slow: $(READY)  ## The large counts, and what takes minutes

@@ -83,7 +83,8 @@ def after_grappler(function, *arguments):
     (trace,) = [value.tensor for event in events for value in event.summary.value]
     graphs = tf.compat.v1.RunMetadata.FromString(trace.string_val[0]).function_graphs
     ours = [each.post_optimization_graph for each in graphs if has_shapes(each)]
-    found = max(ours, key=lambda each: len(each.node))
+    named = [each for each in ours if any(node.name == "upstream" for node in each.node)]
+    found = max(named or ours, key=lambda each: len(each.node))
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(with_arguments(found), name="")

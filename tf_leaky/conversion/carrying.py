@@ -228,8 +228,8 @@ def _class_of(layer: dict[str, Any]) -> type:
     """The user's class in a config."""
     for name in (layer["registered_name"], layer["class_name"]):
         found = tf.keras.utils.get_registered_object(name)
-        if isinstance(found, type):
-            return found
+        if isinstance(found, type):  # `clone_model` gives a converted class by the user's name
+            return found.__mro__[2] if issubclass(found, Converted) else found
     if (layer["module"], layer["class_name"]) in _SEEN:
         return _SEEN[layer["module"], layer["class_name"]]
     try:
