@@ -226,7 +226,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
 
     def _place(self, shape: tf.TensorShape) -> tuple[int, int, int]:
         """The rank of such an input, the axis of its channels counted from 0, and their number."""
-        received = f"Received: axis={self.axis}, input_shape={shape}."
+        received = f"Received: axis={shown(self.axis)}, input_shape={shape}."
         if shape.rank is None or not -shape.rank <= self.axis < shape.rank:
             raise ValueError(
                 f"{_NAME}: expected an input of known rank that has the axis of the channels. "
@@ -241,7 +241,8 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         if self.alpha_axis is not None and self.alpha_axis % shape.rank != axis:
             raise ValueError(
                 f"{_NAME}: expected alpha_axis to be None or the axis of the channels. {received} "
-                f"alpha_axis={self.alpha_axis}. Give alpha_axis={self.axis} for slopes per channel."
+                f"alpha_axis={shown(self.alpha_axis)}. "
+                f"Give alpha_axis={self.axis} for slopes per channel."
             )
         return shape.rank, axis, shape[axis]
 
