@@ -1,4 +1,4 @@
-"""`convert`, `freeze` and `to_keras` over a table of models and activations."""
+"""`convert`, `freeze` and `to_keras` over a table of activations. More models are in the zoo."""
 
 import os
 import subprocess
@@ -42,44 +42,16 @@ ACTIVATIONS = {
 }
 
 
-def sequential(make):
-    return tf.keras.Sequential(
-        [tf.keras.Input((4, 4, 2)), layers.Conv2D(3, 3), make(), layers.Flatten(), layers.Dense(2)]
-    )
-
-
 def functional(make):
     x = tf.keras.Input((4, 4, 2), name="image")
     y = make()(layers.Conv2D(3, 3, name="conv")(x))
     return tf.keras.Model(x, layers.Dense(2, name="head")(layers.Flatten()(y)))
 
 
-def shared(make):
-    x = tf.keras.Input((4, 4, 3))
-    activation = make()
-    y = activation(layers.Conv2D(3, 3, padding="same")(activation(x)))
-    return tf.keras.Model(x, y)
-
-
 def nested(make):
     inner = functional(make)
     x = tf.keras.Input((4, 4, 2))
     return tf.keras.Model(x, layers.Dense(1)(inner(x)))
-
-
-def several(make):
-    a, b = tf.keras.Input((4, 4, 3), name="a"), tf.keras.Input((4, 4, 3), name="b")
-    y = make()(layers.add([a, b]))
-    return tf.keras.Model({"a": a, "b": b}, {"sum": y, "flat": layers.Flatten(name="f")(y)})
-
-
-MODELS = {
-    "sequential": sequential,
-    "functional": functional,
-    "shared": shared,
-    "nested": nested,
-    "several": several,
-}
 
 
 def data(model):
@@ -103,9 +75,8 @@ def kinds(model):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("model", MODELS)
-def test_there_and_back_computes_the_same(model, activation, tmp_path):
-    stock = MODELS[model](ACTIVATIONS[activation])
+def test_there_and_back_computes_the_same(activation, tmp_path):
+    stock = functional(ACTIVATIONS[activation])
     x, weights = data(stock), stock.get_weights()
     ours = convert(stock)
     same(stock, ours, x)
@@ -157,38 +128,6 @@ def test_prelus_are_fixed_on_demand():
     assert len(new.trainable_weights) == len(model.trainable_weights) - 1
 
 
-def test_wrapped_layers_are_converted():
-    model = tf.keras.Sequential(
-        [
-            tf.keras.Input((5, 3)),
-            layers.TimeDistributed(layers.Dense(4, activation="relu")),
-            layers.TimeDistributed(prelu()),
-            layers.Bidirectional(layers.SimpleRNN(2, activation=stock_leaky(0.25))),
-        ]
-    )
-    new = convert(model)
-    same(model, new, data(model))
-    assert layers.PReLU not in kinds(new)
-    assert layers.LeakyReLU not in kinds(new)
-    leaky = convert(model, alpha=0.3)
-    assert leaky.layers[0].layer.activation.alpha == 0.3
-
-
-def test_training_goes_on_from_where_it_was():
-    model = functional(ACTIVATIONS["PReLU per channel"])
-    model.layers[1].trainable = False
-    model.compile(tf.keras.optimizers.Adam(0.02), "mse", metrics=["mae"])
-    x = data(model)
-    y = np.ones((5, 2), "float32")
-    model.fit(x, y, epochs=2, verbose=0)
-    new = convert(model)
-    assert [each.trainable for each in new.layers] == [each.trainable for each in model.layers]
-    for each in (model, new):
-        each.fit(x, y, epochs=3, verbose=0, shuffle=False)
-    same(model, new, x, rtol=1e-4)
-    assert int(new.optimizer.iterations) == int(model.optimizer.iterations) == 5
-
-
 @pytest.mark.parametrize("change", [convert, freeze, to_keras])
 def test_trainable_is_that_of_each_layer_in_a_wrapper(change):
     inner = layers.Dense(4, activation="relu")
@@ -211,32 +150,11 @@ def test_trainable_is_that_of_each_model(change):
     assert not change(model).trainable
 
 
-def test_classes_that_nobody_can_import_are_kept_within_wrappers():
-    class Local(layers.Layer):
-        def call(self, x):
-            return 2 * x
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    model = tf.keras.Sequential([tf.keras.Input((5, 3)), layers.TimeDistributed(Local())])
-    new = convert(model)
-    assert type(new.layers[0].layer) is Local
-    same(model, new, data(model))
-
-
 def test_layers_of_the_same_names_in_two_models_keep_their_weights():
     x = tf.keras.Input((4, 4, 2))
     model = tf.keras.Model(x, layers.subtract([functional(layers.ReLU)(x) for _ in range(2)]))
     expected = model.predict(data(model), verbose=0)
     assert np.abs(expected).max() > 1e-3
-    same(model, convert(model), data(model))
-
-
-def test_operations_between_layers_are_kept():
-    x = tf.keras.Input((4,))
-    y = layers.ReLU()(layers.Dense(3)(x) * 2.0 - 1.0)
-    model = tf.keras.Model(x, layers.Dense(2)(y))
     same(model, convert(model), data(model))
 
 
@@ -311,26 +229,6 @@ def test_policies_are_kept():
     assert [each.compute_dtype for each in new.layers] == ["float16", "float64"]
 
 
-class Subclassed(tf.keras.Model):
-    def __init__(self, dense):
-        super().__init__()
-        self.dense = dense
-        self.blocks = [layers.PReLU(), stock_leaky(0.25)]
-
-    def call(self, x):
-        return self.blocks[1](self.blocks[0](self.dense(x)))
-
-
-@pytest.mark.parametrize("change", [convert, freeze, to_keras])
-def test_subclassed_models_are_refused_with_the_edits(change):
-    model = Subclassed(layers.Dense(3, activation="relu"))
-    model(tf.zeros((2, 4)))
-    with pytest.raises(ValueError, match="expected a Sequential or functional model") as error:
-        change(model)
-    for edit in (".dense.activation in 'dense", ".blocks[0]: PReLU to", ".blocks[1]: LeakyReLU to"):
-        assert edit in str(error.value)
-
-
 class Twice(tf.keras.Model):
     def __init__(self, dense):
         super().__init__()
@@ -364,29 +262,24 @@ def test_wrong_arguments_are_refused(arguments, error, message):
         convert(functional(layers.ReLU), **arguments)
 
 
-@pytest.mark.parametrize(
-    "target", [np.ones(3), tf.constant(1.0), None, b"serving"], ids=["array", "tensor", "", "bytes"]
-)
-def test_targets_that_are_no_text(target):
-    with pytest.raises(ValueError, match=r'target to be "serving" or "litert"\. Received: target='):
-        freeze(functional(layers.ReLU), target=target)
-
-
 def test_lambdas_are_kept_as_they_are():
     """By the very function, which needs what is around it."""
     factor = np.float32(3)
     function = lambda x: tf.abs(x) * factor  # noqa: E731
-    model = sequential(lambda: layers.Lambda(function, output_shape=(2, 2, 3)))
+    model = functional(lambda: layers.Lambda(function, output_shape=(2, 2, 3), name="three"))
     new = convert(model)
-    assert new.layers[1] is not model.layers[1]
-    assert new.layers[1].function is function
+    assert new.get_layer("three") is not model.get_layer("three")
+    assert new.get_layer("three").function is function
     x = np.random.default_rng(1).normal(size=(2, 4, 4, 2)).astype("float32")
     np.testing.assert_array_equal(new(x), model(x))
 
 
-def test_unknown_targets_are_refused():
-    with pytest.raises(ValueError, match='freeze: expected target to be "serving" or "litert"'):
-        freeze(functional(layers.ReLU), target="phone")
+@pytest.mark.parametrize(
+    "target", ["phone", np.ones(3), tf.constant(1.0), None, b"serving"], ids=str
+)
+def test_unknown_targets_are_refused(target):
+    with pytest.raises(ValueError, match=r'target to be "serving" or "litert"\. Received: target='):
+        freeze(functional(layers.ReLU), target=target)
 
 
 @pytest.mark.parametrize("change", [convert, freeze, to_keras])
@@ -467,17 +360,6 @@ def test_sequential_that_its_first_call_built_is_converted():
     model(x)
     new = convert(model)
     np.testing.assert_array_equal(new.predict(x, verbose=0), model.predict(x, verbose=0))
-
-
-def test_vocabularies_are_kept():
-    """State that is no weight."""
-    lookup = layers.StringLookup(output_mode="multi_hot")
-    lookup.adapt(["a", "b", "b"])
-    words = tf.keras.Input((1,), dtype="string")
-    model = tf.keras.Model(words, layers.PReLU()(layers.Dense(3)(lookup(words))))
-    new = convert(model)
-    x = tf.constant([["a"], ["b"], ["c"]])
-    np.testing.assert_allclose(new(x), model(x), rtol=1e-6)
 
 
 class Remembers(layers.Layer):
