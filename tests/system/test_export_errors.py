@@ -5,187 +5,78 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cases
 import numpy as np
 import pytest
 import tensorflow as tf
+from exports import model_of, of_batches_of_4, refused, through
 
 from tf_leaky import LeakyReLU, export_saved_model, keras_compat
 from tf_leaky.serving import checking, publishing
 
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
-layers = tf.keras.layers
+Input, layers = tf.keras.Input, tf.keras.layers
 
 
-def small_model():
-    case = cases.LAYERS[0]
-    return tf.keras.Sequential([tf.keras.Input(case.input_shape, name="features"), case.make()])
+@pytest.fixture
+def model():
+    return model_of(LeakyReLU())
 
 
-def refused(kind, match, *arguments, **keywords):
-    with pytest.raises(kind, match=r"^export_saved_model: expected .*" + match):
-        export_saved_model(*arguments, **keywords)
-
-
-def test_existing_version_is_never_overwritten(tmp_path, in_this_process):
-    version = export_saved_model(small_model(), tmp_path, version=3)
-    before = (version / "saved_model.pb").read_bytes()
-    refused(
-        FileExistsError, r"not there yet\. Received: version=3", small_model(), tmp_path, version=3
-    )
-    assert (version / "saved_model.pb").read_bytes() == before
-
-
-@pytest.mark.parametrize("name", ["12", "0012", "+12"])
-@pytest.mark.parametrize("kind", ["folder", "file", "link to nothing"])
-def test_what_a_server_reads_as_the_version_is_it(name, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(keras_compat, "write", None)  # it is told before anything is written
-    path = tmp_path / name
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "file":
-        path.write_text("")
-    else:
-        path.symlink_to("nowhere")
-    refused(FileExistsError, r"version=12, and .*12' exists", small_model(), tmp_path, version=12)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_a_version_that_appears_meanwhile_is_not_overwritten(
-    tmp_path, monkeypatch, in_this_process
-):
-    """By whatever wrote it, even if it is still empty; with version=None it is the next one."""
-    write = keras_compat.write
-
-    def write_and_lose(traced, path):
-        write(traced, path)
-        (tmp_path / "5").mkdir(exist_ok=True)
-
-    monkeypatch.setattr(keras_compat, "write", write_and_lose)
-    refused(FileExistsError, r"version=5, and .*5' exists", small_model(), tmp_path, version=5)
-    assert list((tmp_path / "5").iterdir()) == []
-    assert export_saved_model(small_model(), tmp_path).name == "6"
-
-
-@pytest.mark.parametrize("version", [0, -1, 2**63, 10**30])
-def test_version_out_of_range(version, tmp_path):
-    bound = r"above 0\." if version < 1 else r"below 2\*\*63, .*"
-    match = rf"version to be {bound} ?Received: version="
-    refused(ValueError, match, small_model(), tmp_path / "model", version=version)
-    assert not (tmp_path / "model").exists()
+@pytest.fixture
+def untraced(monkeypatch):
+    """What is refused here is refused before the model is traced, which may take long."""
+    monkeypatch.setattr(keras_compat, "call_traced", None)
 
 
 @pytest.mark.parametrize(
-    "version", ["1", 1.0, True, np.bool_(True)], ids=["1", "1.0", "True", "np.True"]
+    ("kind", "match", "arguments"),
+    [
+        (ValueError, r"version to be above 0\. Received: version=0", {"version": 0}),
+        (ValueError, r"version to be below 2\*\*63, .* Received: version=9", {"version": 2**63}),
+        (TypeError, "version to be an integer or None. Received: version='1'", {"version": "1"}),
+        (TypeError, "version to be an integer or None. Received: version=1.0", {"version": 1.0}),
+        (TypeError, "version to be an integer or None. Received: version=True", {"version": True}),
+        (TypeError, r"True or False\. Received: check='no'\. False skips", {"check": "no"}),
+        (TypeError, "base_path to be a str or a path. Received: b.*=None", {"base_path": None}),
+        (TypeError, "base_path to be a str or a path. Received: b.*=b'm'", {"base_path": b"m"}),
+        (ValueError, "to name a folder. Received: base_path='  '", {"base_path": "  "}),
+        (ValueError, "to name a folder. Received: base_path='a", {"base_path": "a\0b"}),
+        (ValueError, "local or mounted folder. Received: b.*='gs:", {"base_path": "gs://b/m"}),
+        (ValueError, "local or mounted folder. Rec.*='file:", {"base_path": "file:///m"}),
+        (ValueError, "local or mounted folder. Rec.*'s3:", {"base_path": Path("s3://b/m")}),
+        (ValueError, "home folder that is there. .*Give the", {"base_path": "~nobody-there/m"}),
+        (ValueError, r"for a pattern\. Received: base_path='a\[1\]", {"base_path": "a[1]"}),
+        (ValueError, r"for a pattern\. Received: base_path=", {"base_path": "back\\slash"}),
+        (ValueError, "UTF-8, .* Received: b", {"base_path": os.fsdecode(b"caf\xe9")}),
+        (FileExistsError, "to be a folder. .*, which is a file", {"base_path": "file"}),
+        (FileExistsError, "to be a folder. .*, which is a file", {"base_path": "link"}),
+        (FileExistsError, "to be a folder. .*, which is a link to not", {"base_path": "lost"}),
+    ],
 )
-def test_version_that_is_no_integer(version, tmp_path):
-    match = r"version to be an integer or None\. Received: version="
-    refused(TypeError, match, small_model(), tmp_path / "model", version=version)
-    assert not (tmp_path / "model").exists()
-
-
-def test_check_that_is_not_true_or_false(tmp_path):
-    match = r"check to be True or False\. Received: check='no'\. False skips"
-    refused(TypeError, match, small_model(), tmp_path, check="no")
-
-
-def test_no_version_above_the_highest(tmp_path, in_this_process):
-    (tmp_path / str(2**63 - 1)).mkdir()
-    refused(
-        ValueError,
-        r"room above the highest version\. Received: version=None",
-        small_model(),
-        tmp_path,
-    )
-    assert export_saved_model(small_model(), tmp_path, version=7).name == "7"
-    highest = export_saved_model(small_model(), tmp_path / "made" / "too", version=2**63 - 1)
-    assert highest == tmp_path / "made" / "too" / str(2**63 - 1)
-
-
-@pytest.mark.parametrize("base_path", [None, 3, b"models", True], ids=repr)
-def test_base_path_that_is_no_path(base_path):
-    refused(
-        TypeError,
-        r"base_path to be a str or a path\. Received: base_path=",
-        small_model(),
-        base_path,
-    )
-
-
-def test_long_path_is_not_said_twice():
-    with pytest.raises(OSError, match="File name too long") as error:
-        export_saved_model(small_model(), "x" * 100_000)
-    assert len(str(error.value)) < 2000
-
-
-@pytest.mark.parametrize("base_path", ["", "  ", "a\0b"], ids=repr)
-def test_base_path_that_names_no_folder(base_path):
-    refused(
-        ValueError, r"base_path to name a folder\. Received: base_path=", small_model(), base_path
-    )
-
-
-@pytest.mark.parametrize(
-    "base_path",
-    ["gs://bucket/model", "s3://b/m", "hdfs://h:80/m", "file:///m", Path("gs://b/m")],
-    ids=str,
-)
-def test_base_path_that_is_a_url(base_path, tmp_path, monkeypatch):
+def test_arguments_that_can_not_be(kind, match, arguments, model, tmp_path, monkeypatch, untraced):
     monkeypatch.chdir(tmp_path)
-    refused(ValueError, r"local or mounted folder\. Received: base_path=", small_model(), base_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_base_path_in_the_home_of_nobody(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    refused(
-        ValueError,
-        r"home folder that is there\. .*Give the",
-        small_model(),
-        "~nobody-of-that-name/m",
-    )
-
-
-@pytest.mark.parametrize("target", [None, "file", "nowhere"])
-def test_base_path_that_is_no_folder(target, tmp_path):
-    what = "a link to nothing" if target == "nowhere" else "a file"
     (tmp_path / "file").write_text("")
-    if target is None:
-        (tmp_path / "model").write_text("")
-    else:
-        (tmp_path / "model").symlink_to(tmp_path / target)
-    match = rf"base_path to be a folder\. Received: base_path=.*, which is {what}"
-    refused(FileExistsError, match, small_model(), tmp_path / "model")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "lost").symlink_to("nowhere")
+    refused(kind, match, model, tmp_path, **arguments)
 
 
-@pytest.mark.parametrize("parent", ["a file", "a link to nothing"])
-def test_base_path_below_what_is_no_folder(parent, tmp_path):
-    if parent == "a file":
-        (tmp_path / "parent").write_text("")
-    else:
-        (tmp_path / "parent").symlink_to(tmp_path / "missing" / "nowhere")
-    match = r"that can be written, .* Received: base_path=.*parent/model"
-    refused(OSError, match, small_model(), tmp_path / "parent" / "model")
-
-
-def test_read_only_folder():
+@pytest.mark.parametrize("base_path", ["file/model", "lost/model", "/proc/1/model"])
+def test_folder_that_can_not_be_written(base_path, model, tmp_path, monkeypatch):
     """/proc is one for root too, whom no mode stops."""
-    refused(
-        OSError,
-        r"that can be written, .* Received: base_path=.*/proc/1/model",
-        small_model(),
-        "/proc/1/model",
-    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "lost").symlink_to(tmp_path / "missing" / "nowhere")
+    match = rf"that can be written, .* Received: base_path=.*{base_path}"
+    refused(OSError, match, model, tmp_path, base_path=base_path)
 
 
-def test_permission_errors_stay_permission_errors(tmp_path, monkeypatch):
+def test_permission_errors_stay_permission_errors(model, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(publishing.tempfile, "mkdtemp", fail)
-    refused(
-        PermissionError, r"that can be written, .*Permission denied", small_model(), tmp_path / "m"
-    )
+    refused(PermissionError, r"that can be written, .*Permission denied", model, tmp_path)
 
 
 FULL = """
@@ -210,51 +101,44 @@ def test_full_disk(tmp_path):
     assert list((tmp_path / "model").iterdir()) == []
 
 
-def test_disk_that_fills_up_with_the_answers(tmp_path, monkeypatch):
+def test_disk_that_fills_up_with_the_answers(model, tmp_path, monkeypatch):
     """In the other process, after the model was written."""
     code = "raise OSError(28, 'No space left on device')"
     monkeypatch.setattr(checking, "_START", code)
-    refused(OSError, "with room for the .*No space left on device", small_model(), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    refused(OSError, "with room for the .*No space left on device", model, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a[1]", "what?", "all*", "back\\slash"])
-def test_path_that_tensorflow_takes_for_a_pattern(name, tmp_path):
-    refused(
-        ValueError, r"takes for a pattern\. Received: base_path=", small_model(), tmp_path / name
-    )
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("name", ["12", "0012", "+12"])
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_what_a_server_reads_as_the_version_is_it(name, make, model, tmp_path, untraced):
+    make(tmp_path / name)
+    refused(FileExistsError, r"version=12, and .*12' exists", model, tmp_path, version=12)
 
 
-def test_path_that_is_not_utf8(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9")
-    refused(ValueError, r"to be UTF-8, .* Received: base_path=", small_model(), path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_version_that_appears_meanwhile_is_not_overwritten(
+    model, tmp_path, monkeypatch, in_this_process
+):
+    """By whatever wrote it, even if it is still empty; with version=None it is the next one."""
+    write, made = keras_compat.write, tmp_path / "5"
+
+    def write_and_lose(traced, path):
+        write(traced, path)
+        made.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(keras_compat, "write", write_and_lose)
+    with pytest.raises(FileExistsError, match=r"version=5, and .*5' exists"):
+        export_saved_model(model, tmp_path, version=5)
+    assert list(tmp_path.rglob("*")) == [made]
+    assert export_saved_model(model, tmp_path).name == "6"
 
 
-def test_failed_export_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail_halfway(traced, path):
-        Path(path).mkdir()
-        (Path(path) / "half").write_text("written")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(keras_compat, "write", fail_halfway)
-    refused(OSError, "disk full", small_model(), tmp_path / "model")
-    assert list((tmp_path / "model").iterdir()) == []
-
-
-@pytest.mark.parametrize("model", [None, "model", LeakyReLU()], ids=lambda m: type(m).__name__)
-def test_what_is_no_model(model, tmp_path):
-    refused(TypeError, r"a model of .* Received: model=", model, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
-
-
-def test_model_that_is_not_built(tmp_path):
-    model = tf.keras.Sequential([layers.Dense(2)])
-    refused(
-        ValueError, r"model to be built\. Received: model='sequential", model, tmp_path / "model"
-    )
-    assert not (tmp_path / "model").exists()
+def test_no_version_above_the_highest(model, tmp_path, in_this_process):
+    folder = tmp_path / "made" / "too"
+    highest = export_saved_model(model, folder, version=2**63 - 1)
+    assert highest == folder / str(2**63 - 1)
+    match = r"room above the highest version\. Received: version=None"
+    refused(ValueError, match, model, folder)
+    assert export_saved_model(model, folder, version=7).name == "7"
 
 
 class NeverCalled(tf.keras.Model):
@@ -274,82 +158,84 @@ def test_subclassed_model_that_was_never_called(tmp_path, in_this_process):
     model = NeverCalled()
     model.build((None, 4))
     match = r"model to have been called, .*, never called\. Call it once on data"
-    refused(ValueError, match, model, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+    refused(ValueError, match, model, tmp_path)
     model(np.ones((1, 4), "float32"))
-    assert export_saved_model(model, tmp_path / "model").name == "1"
+    assert export_saved_model(model, tmp_path).name == "1"
 
 
-@pytest.mark.parametrize("kind", ["sparse", "ragged"])
-def test_sparse_and_ragged_inputs(kind, tmp_path):
-    x = tf.keras.Input((None,), **{kind: True})
-    model = tf.keras.Model(x, layers.Lambda(lambda t: t, output_shape=(None,))(x))
-    refused(
-        ValueError, r"inputs that are dense tensors\. Received: model=", model, tmp_path / "model"
-    )
-    assert not (tmp_path / "model").exists()
+@pytest.mark.parametrize(
+    ("make", "kind", "match"),
+    [
+        (lambda: None, TypeError, "a model of .* Received: model=None"),
+        (LeakyReLU, TypeError, "a model of .* Received: model=<.*LeakyReLU"),
+        (
+            lambda: tf.keras.Sequential([layers.Dense(2)]),
+            ValueError,
+            r"model to be built\. Received: model='sequential",
+        ),
+        *(
+            (
+                lambda kind=kind: through(
+                    Input((None,), **{kind: True}),
+                    layers.Lambda(lambda t: t, output_shape=(None,)),
+                ),
+                ValueError,
+                r"inputs that are dense tensors\. Received: model=",
+            )
+            for kind in ("sparse", "ragged")
+        ),
+    ],
+    ids=["None", "layer", "not built", "sparse", "ragged"],
+)
+def test_what_can_not_be_exported(make, kind, match, tmp_path):
+    refused(kind, match, make(), tmp_path)
 
 
 @pytest.mark.parametrize("shape", [None, ()], ids=str)
-def test_input_of_unknown_rank(shape, tmp_path, monkeypatch):
+def test_input_of_unknown_rank(shape, model, tmp_path, monkeypatch):
     """Keras 3 makes no such Input itself."""
-    model = small_model()
     if KERAS_3:
         with pytest.raises(ValueError, match="shape"):
-            tf.keras.Input(shape=None)
+            Input(shape=None)
         spec = tf.TensorSpec(shape, name="x")
         monkeypatch.setattr(keras_compat, "recorded_inputs", lambda model: spec)
     else:
-        x = tf.keras.Input(type_spec=tf.TensorSpec(shape, tf.float32))
-        model = tf.keras.Model(x, layers.Activation("relu")(x))
-    refused(ValueError, r"of a known rank, with a batch axis\. Received", model, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+        x = Input(type_spec=tf.TensorSpec(shape, tf.float32))
+        model = through(x, layers.Activation("relu"))
+    refused(ValueError, r"of a known rank, with a batch axis\. Received", model, tmp_path)
+
+
+def two_inputs():
+    inputs = [Input((4,), name=name) for name in "ab"]
+    return tf.keras.Model(inputs, layers.Add()(inputs))
+
+
+FOUR = np.ones((2, 4))
 
 
 @pytest.mark.parametrize(
-    ("warmup", "match"),
+    ("make", "warmup", "match"),
     [
-        (np.ones((2, 5)), r"input 'features', of shape \(None, 6\) .*of shape \(2, 5\)"),
-        (np.ones(6), r"to fit the input 'features', .*of shape \(6,\)"),
-        (np.float32(1), r"to fit the input 'features', .*of shape \(\)"),
-        ([["a"] * 6], r"to fit the input 'features', .*expected 'features' to hold float32"),
-        ([[1], [1, 2]], r"to fit the input 'features', .*inhomogeneous"),
-        (np.full((2, 6), 1e300), r"to fit the input 'features', .*overflow"),
-        ([object()] * 2, r"to fit the input 'features', .*Received: warmup"),
-        (np.ones((0, 6)), r"at least one\. Received: warmup with \{'features': 0\}"),
-        ({"x": np.ones((2, 6))}, r"for the inputs \['features'\]\. Received: warmup=\['x'\]"),
-        ({}, r"for the inputs \['features'\]\. Received: warmup='dict'"),
+        (None, np.ones((2, 5)), r"input 'x', of shape \(None, 4\) .*of shape \(2, 5\)"),
+        (None, np.ones(4), r"to fit the input 'x', .*of shape \(4,\)"),
+        (None, np.float32(1), r"to fit the input 'x', .*of shape \(\)"),
+        (None, [["a"] * 4], r"to fit the input 'x', .*expected 'x' to hold float32"),
+        (None, [[1], [1, 2]], r"to fit the input 'x', .*inhomogeneous"),
+        (None, np.full((2, 4), 1e300), r"to fit the input 'x', .*overflow"),
+        (None, np.ones((0, 4)), r"at least one\. Received: warmup with \{'x': 0\}"),
+        (None, {"z": FOUR}, r"for the inputs \['x'\]\. Received: warmup=\['z'\]"),
+        (None, {}, r"for the inputs \['x'\]\. Received: warmup='dict'"),
+        (two_inputs, [FOUR], r"for the inputs \['a', 'b'\]\. Received: warmup='list'"),
+        (two_inputs, FOUR, r"for the inputs \['a', 'b'\]\. Received: warmup='ndarray'"),
+        (two_inputs, [FOUR, np.ones((3, 4))], r"warmup with \{'a': 2, 'b': 3\}"),
+        (of_batches_of_4, np.ones((2, 3)), r"warmup to fit the input 'x', of shape \(4, 3\)"),
     ],
 )
-def test_warmup_that_does_not_fit(warmup, match, tmp_path):
-    refused(ValueError, match, small_model(), tmp_path / "model", warmup=warmup)
-    assert not (tmp_path / "model").exists()
+def test_warmup_that_does_not_fit(make, warmup, match, model, tmp_path):
+    refused(ValueError, match, make() if make else model, tmp_path, warmup=warmup)
 
 
-@pytest.mark.parametrize(
-    ("warmup", "match"),
-    [
-        ([np.ones((2, 4))], r"for the inputs \['a', 'b'\]\. Received: warmup='list'"),
-        (np.ones((2, 4)), r"for the inputs \['a', 'b'\]\. Received: warmup='ndarray'"),
-        ([np.ones((2, 4)), np.ones((3, 4))], r"warmup with \{'a': 2, 'b': 3\}"),
-    ],
-)
-def test_warmup_of_several_inputs_that_does_not_fit(warmup, match, tmp_path):
-    inputs = [tf.keras.Input((4,), name=name) for name in "ab"]
-    model = tf.keras.Model(inputs, layers.Add()(inputs))
-    refused(ValueError, match, model, tmp_path / "model", warmup=warmup)
-    assert not (tmp_path / "model").exists()
-
-
-def test_warmup_without_its_package(tmp_path, monkeypatch):
+def test_warmup_without_its_package(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     match = r"tensorflow-serving-api to be installed, .*tf_leaky\[serving\]"
-    refused(ImportError, match, small_model(), tmp_path / "model", warmup=np.ones((1, 6)))
-    assert not (tmp_path / "model").exists()
-
-
-def test_keras_still_exports_a_model_that_was_compiled(tmp_path, in_this_process):
-    """A model compiled with jit_compile=True is not one with XLA in its forward pass."""
-    model = small_model()
-    model.compile("sgd", "mse", jit_compile=True)
-    assert export_saved_model(model, tmp_path).name == "1"
+    refused(ImportError, match, model, tmp_path, warmup=FOUR)

@@ -1,0 +1,33 @@
+"""Models to export, and what holds when one is refused."""
+
+import pytest
+import tensorflow as tf
+
+from tf_leaky import export_saved_model
+
+
+def through(x, *parts):
+    """A functional model of an Input and the layers after it."""
+    y = x
+    for part in parts:
+        y = part(y)
+    return tf.keras.Model(x, y)
+
+
+def model_of(*parts):
+    """A Sequential on `x`, of 4 features."""
+    return tf.keras.Sequential([tf.keras.Input((4,), name="x"), *parts])
+
+
+def of_batches_of_4():
+    add = tf.keras.layers.Lambda(lambda x: x + tf.ones((4, 3)), name="y")
+    return through(tf.keras.Input((3,), batch_size=4, name="x"), add)
+
+
+def refused(kind, match, model, folder, **arguments):
+    """Holds that the export fails in these words, and that nothing new is in `folder`."""
+    before = sorted(folder.iterdir())
+    with pytest.raises(kind, match=r"^export_saved_model: expected .*" + match) as caught:
+        export_saved_model(model, **{"base_path": folder, **arguments})
+    assert sorted(folder.iterdir()) == before
+    return str(caught.value)
