@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -14,26 +13,21 @@ import pytest
 import stand_in
 import tensorflow as tf
 from conftest import SLOW_UNDER_TF_KERAS
+from served import HOUR, RECORDED, ROWS, SCORES, TOY, standing_in
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 pytestmark = list(SLOW_UNDER_TF_KERAS)
 
-SERVING = Path(__file__).parents[1] / "serving"
-RECORDED = json.loads((SERVING / "tf_serving_rest_recorded.json").read_text())
-ROWS = [[1, -2, 3, -4], [0.5, 0.25, -0.125, 2]]
-SCORES = [[0.83513093, 0.03686793, 0.1280011], [0.2740756, 0.5648019, 0.16112253]]
-
 
 @pytest.fixture(scope="module")
 def toy():
-    """The addresses of REST and gRPC."""
-    with stand_in.serving(stand_in.Model("toy", SERVING / "toy")) as addresses:
-        yield addresses
+    with standing_in("toy", TOY) as server:
+        yield server
 
 
-def rest(address, method, path, body=None):
+def rest(server, method, path, body=None):
     """The status, content type and text of an answer."""
-    with closing(http.client.HTTPConnection(address, timeout=300)) as connection:
+    with closing(http.client.HTTPConnection(server.rest, timeout=HOUR)) as connection:
         connection.request(method, path, body)
         answer = connection.getresponse()
         return answer.status, answer.headers.get_content_type(), answer.read().decode()
@@ -44,17 +38,13 @@ def without_text(answer):
     return {"error": ...} if "error" in answer else answer
 
 
-def test_recording_is_whole():
-    assert len(RECORDED) == 41
-
-
 @pytest.mark.parametrize(
     "case",
     RECORDED,
     ids=[f"{i} {case['method']} {case['path']}" for i, case in enumerate(RECORDED)],
 )
 def test_recorded_request_gets_the_recorded_answer(case, toy):
-    status, content_type, text = rest(toy[0], case["method"], case["path"], case["body"])
+    status, content_type, text = rest(toy, case["method"], case["path"], case["body"])
     assert (status, content_type) == (case["status"], case["content_type"]), text
     if content_type == "text/html":
         return
@@ -67,11 +57,11 @@ def test_recorded_request_gets_the_recorded_answer(case, toy):
         assert answer == recorded
 
 
-def predict(address, **request):
+def predict(server, **request):
     """What a PredictRequest gets over gRPC."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(server.grpc) as channel:
         service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        return service.Predict(predict_pb2.PredictRequest(**request), timeout=300)
+        return service.Predict(predict_pb2.PredictRequest(**request), timeout=HOUR)
 
 
 def features(rows, dtype=tf.float32):
@@ -79,13 +69,13 @@ def features(rows, dtype=tf.float32):
 
 
 def test_grpc_predicts_the_same(toy):
-    response = predict(toy[1], model_spec={"name": "toy"}, inputs=features(ROWS))
+    response = predict(toy, model_spec={"name": "toy"}, inputs=features(ROWS))
     (scores,) = response.outputs.values()
     np.testing.assert_allclose(tf.make_ndarray(scores), SCORES, rtol=1e-6)
     spec = response.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("toy", 1, "serving_default")
     chosen = {"name": "toy", "signature_name": "serve"}
-    response = predict(toy[1], model_spec=chosen, inputs=features(ROWS), output_filter=["none"])
+    response = predict(toy, model_spec=chosen, inputs=features(ROWS), output_filter=["none"])
     assert not response.outputs
 
 
@@ -103,7 +93,7 @@ def test_grpc_predicts_the_same(toy):
 )
 def test_grpc_refuses_by_code(spec, inputs, code, toy):
     with pytest.raises(grpc.RpcError) as caught:
-        predict(toy[1], model_spec=spec, inputs=inputs)
+        predict(toy, model_spec=spec, inputs=inputs)
     assert caught.value.code() == grpc.StatusCode[code]
 
 
@@ -142,13 +132,13 @@ def all_kinds(tmp_path_factory):
     for version in ("9", "10"):
         tf.saved_model.save(module, str(folder / version), signatures=signatures)
     (folder / "11_draft").mkdir()
-    with stand_in.serving(stand_in.Model("m", folder)) as addresses:
-        yield addresses
+    with standing_in("m", folder) as server:
+        yield server
 
 
 def ask(server, **body):
     """The status of a predict over REST, and its JSON."""
-    status, _, text = rest(server[0], "POST", "/v1/models/m:predict", json.dumps(body))
+    status, _, text = rest(server, "POST", "/v1/models/m:predict", json.dumps(body))
     return status, json.loads(text)
 
 
@@ -167,7 +157,7 @@ def test_strings_several_inputs_and_several_outputs(all_kinds):
     status, answer = ask(all_kinds, inputs={"text": [raw], "number": [[1, 2]]})
     assert status == 200
     assert (answer["outputs"]["raw_bytes"], answer["outputs"]["sum"]) == ([raw], [3])
-    assert rest(all_kinds[0], "GET", "/v1/models/m/versions/10")[0] == 200  # the highest
+    assert rest(all_kinds, "GET", "/v1/models/m/versions/10")[0] == 200  # the highest
 
 
 @pytest.mark.parametrize(
@@ -202,7 +192,7 @@ def test_half_precision_is_refused_over_rest_and_taken_over_grpc(all_kinds):
     for name, dtype in (("half", tf.float16), ("bfloat16", tf.float32)):
         given = {"x": tf.make_tensor_proto([0.5], dtype)}
         spec = {"name": "m", "signature_name": name}
-        response = predict(all_kinds[1], model_spec=spec, inputs=given)
+        response = predict(all_kinds, model_spec=spec, inputs=given)
         assert tf.make_ndarray(response.outputs["y"]).astype("float32").tolist() == [0.5]
 
 
@@ -212,15 +202,15 @@ def test_folder_without_a_version_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_script_serves_and_stops_by_signal():
-    command = [sys.executable, Path(stand_in.__file__), "--model_name=toy"]
-    command += [f"--model_base_path={SERVING / 'toy'}"]
+def test_script_prints_the_free_ports_that_it_took_and_stops_by_signal():
+    command = [sys.executable, stand_in.__file__, "--model_name=toy", f"--model_base_path={TOY}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
             assert line.startswith(f"{stand_in.WHAT}: REST on 127.")
-            address = line.split()[-4].rstrip(",")
-            assert rest(address, "GET", "/v1/models/toy")[0] == 200
+            with closing(http.client.HTTPConnection(line.split()[-4].rstrip(","))) as connection:
+                connection.request("GET", "/v1/models/toy")
+                assert connection.getresponse().status == 200
         finally:
             process.terminate()
-        assert process.wait(300) == 0
+        assert process.wait() == 0

@@ -1,0 +1,305 @@
+"""The shipped client, with the stand-in that speaks TensorFlow Serving's protocol.
+
+Tests marked `real_tf_serving` do the same against TensorFlow Serving itself, where one is found:
+at TF_SERVING_ADDR (which must serve tests/serving/toy as `toy`), on PATH, or by docker.
+"""
+
+import http.client
+import http.server
+import os
+import select
+import socket
+import sys
+import threading
+import types
+from contextlib import closing, contextmanager
+
+import client
+import grpc
+import numpy as np
+import pytest
+import serve
+import stand_in
+import tensorflow as tf
+from conftest import SLOW_UNDER_TF_KERAS
+from served import (
+    CLIENTS,
+    HOUR,
+    RECORDED,
+    ROWS,
+    SCORES,
+    TOY,
+    by_protocol,
+    connect,
+    digits_model,
+    predict_by_both,
+    standing_in,
+)
+
+from tf_leaky import export_saved_model
+
+pytestmark = list(SLOW_UNDER_TF_KERAS)
+
+
+def real_server():
+    """TensorFlow Serving itself; skips where there is none."""
+    found = serve.find_server(os.environ.get("TF_SERVING_TAG", "latest"))
+    if found.kind == "stand-in":
+        pytest.skip(f"no TensorFlow Serving here: {found.description.partition(': ')[2]}")
+    return found
+
+
+SERVERS = ["stand-in", pytest.param("TensorFlow Serving", marks=pytest.mark.real_tf_serving)]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def toy(request):
+    """The addresses of a server that serves the toy model as `toy`."""
+    if request.param == "stand-in":
+        with standing_in("toy", TOY) as server:
+            yield server
+    else:
+        with serve.serving(real_server(), TOY, "toy", timeout=HOUR) as addresses:
+            yield addresses
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The base path of an export of ours, the images, and what Keras predicts for them."""
+    tf.keras.utils.set_random_seed(3)
+    model, images = digits_model(), client.load_images()[0]
+    folder = tmp_path_factory.mktemp("served") / "digits"
+    base_path = export_saved_model(model, folder, warmup=images[:3]).parent
+    return base_path, images, model.predict(images, verbose=0)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def digits(request, exported):
+    """A server of it, the images, and what Keras predicts for them."""
+    base_path, images, expected = exported
+    if request.param == "stand-in":
+        with standing_in("digits", base_path) as server:
+            yield server, images, expected
+        return
+    found = real_server()
+    if found.kind == "address":
+        pytest.skip("the server at TF_SERVING_ADDR can't see a folder of this test")
+    with serve.serving(found, base_path, "digits", 1, timeout=HOUR) as addresses:
+        yield addresses, images, expected
+
+
+@by_protocol
+def test_client_predicts_and_says_what_the_server_refuses(make, toy):
+    predict_by_both(toy)
+    with connect(make, toy, "toy") as connected:
+        with pytest.raises(client.ServerError, match=r"Received: (status 400|INVALID_ARGUMENT), "):
+            connected.predict([[1, 2, 3]])
+        np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
+    match = r"an answer of the model by .*Servable not found.*\(é /\?\).*Check --model"
+    with pytest.raises(client.ServerError, match=match):
+        connect(make, toy, "é /?")
+
+
+@pytest.mark.parametrize("toy", SERVERS[1:], indirect=True)
+def test_server_gives_the_recorded_status_codes(toy):
+    """The stand-in gives more than those: see test_stand_in.py."""
+    for case in RECORDED:
+        if "/labels/" in case["path"]:
+            continue  # which labels a server has is its configuration
+        with closing(http.client.HTTPConnection(toy.rest, timeout=HOUR)) as connection:
+            connection.request(case["method"], case["path"], case["body"])
+            assert connection.getresponse().status == case["status"], case
+
+
+def ask_often(server, images, expected, requests, concurrency=8):
+    """Many threads over each protocol, then all images at once; every answer is compared."""
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    for make in CLIENTS:
+        with connect(make, server, "digits") as connected:
+            measured = client.measure(connected, images, requests, 1, concurrency, quiet=True)
+            np.testing.assert_allclose(connected.predict(images), expected, **close)
+        assert measured.latencies.shape == (requests,)
+        np.testing.assert_allclose(measured.answers, expected[measured.images], **close)
+
+
+@pytest.mark.parametrize("requests", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_requests_from_8_threads_are_answered_as_keras_predicts(requests, digits):
+    ask_often(*digits, requests)
+
+
+def test_more_calls_at_once_than_the_server_has_threads(exported):
+    """A call that was refused goes alone, and so is answered."""
+    base_path, images, expected = exported
+    with standing_in("digits", base_path, grpc_max_threads=1) as server:
+        ask_often(server, images, expected, 60, concurrency=16)
+
+
+@pytest.mark.parametrize("refused", [client.TRIES - 1, client.TRIES])
+def test_refused_calls_are_sent_again_a_bounded_number_of_times(refused, monkeypatch):
+    service, calls, pauses = stand_in._PredictionService, [], []
+    predict = service.Predict
+
+    def busy(self, request, context):
+        calls.append(request)
+        if len(calls) <= refused:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no thread is free")
+        return predict(self, request, context)
+
+    monkeypatch.setattr(service, "Predict", busy)
+    monkeypatch.setattr(client, "time", types.SimpleNamespace(sleep=pauses.append))
+    with standing_in("toy", TOY) as server, connect(client.GrpcClient, server, "toy") as connected:
+        if refused < client.TRIES:
+            np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
+        else:
+            match = r"no thread is free, 10 times\. .*--grpc_max_threads=64, or ask with less"
+            with pytest.raises(client.ServerError, match=match):
+                connected.predict(ROWS)
+    assert len(calls) == client.TRIES
+    assert len(pauses) == client.TRIES - 1
+    assert all(0.01 * 2**i / 2 < p <= 2 for i, p in enumerate(pauses[:6]))
+    assert sum(pauses) < 5
+
+
+def test_measure_goes_through_the_images_in_turn(digits):
+    server, images, _ = digits
+    with connect(client.RestClient, server, "digits") as connected:
+        measured = client.measure(connected, images[:5], 4, batch=3, concurrency=2, quiet=True)
+    assert measured.images.tolist() == [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]
+    assert measured.answers.shape == (4, 3, 10)
+    assert (measured.latencies > 0).all()
+    assert measured.seconds >= measured.latencies.max()
+
+
+def test_first_failure_ends_the_measurement():
+    class Failing:
+        protocol, calls, failed = "REST", 0, threading.Event()
+
+        def predict(self, _):
+            self.calls += 1
+            self.failed.wait(0.01)
+            raise client.ServerError("the server went away")
+
+    failing = Failing()
+    with pytest.raises(client.ServerError, match="the server went away"):
+        client.measure(failing, np.zeros((1, 3)), 1000, concurrency=8, quiet=True)
+    assert failing.calls < 1000
+
+
+def run_client(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["client.py", *map(str, arguments)])
+    client.main()
+
+
+def test_client_prints_predictions_and_percentiles(digits, monkeypatch, capsys):
+    server, _, expected = digits
+    flags = ["--rest", server.rest, "--grpc", server.grpc, "--requests", 20, "--batch", 2]
+    run_client(monkeypatch, *flags, "--concurrency", 3, "--timeout", HOUR)
+    printed, progress = capsys.readouterr()
+    for protocol in ("REST", "gRPC"):
+        assert f"{protocol} at " in printed
+        assert f"{protocol}: 100%" in progress
+    assert printed.count(f"image 0, a 0: {expected[0].argmax()}, score") == 2
+    for each in ("20 requests in", "p50 ", "p90 ", "p99 "):
+        assert printed.count(each) == 2
+
+
+@pytest.mark.parametrize("protocol", ["REST", "gRPC"])
+def test_client_says_that_no_server_is_there(protocol, monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and doesn't listen
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(SystemExit) as stopped:
+            run_client(monkeypatch, f"--{protocol.lower()}", address, "--timeout", HOUR)
+    said = str(stopped.value)
+    assert f"expected a server that answers {protocol} at {address}. Received: " in said
+    assert "`make serve` starts one" in said
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--rest", "localhost:port", "at localhost:port. Received: nonnumeric port"),
+        ("--requests", 0, "expected a number above 0"),
+        ("--timeout", 0, "expected seconds above 0, up to 86400"),
+        ("--timeout", "nan", "expected seconds above 0, up to 86400"),
+        ("--timeout", 1e9, "expected seconds above 0, up to 86400"),
+    ],
+)
+def test_client_says_which_flag_is_wrong(flag, value, said, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_client(monkeypatch, flag, value)
+    assert said in f"{stopped.value} {capsys.readouterr().err}"
+
+
+@by_protocol
+def test_client_says_that_a_model_has_two_inputs(make, tmp_path):
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([None])])
+        def serve(self, a, b):
+            return {"sum": a + b}
+
+    module = Module()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.serve)
+    with (
+        standing_in("two", tmp_path) as server,
+        pytest.raises(client.ServerError, match=r"a model with one input. Received: \['a', 'b'\]"),
+    ):
+        connect(make, server, "two")
+
+
+@contextmanager
+def another_server(body):
+    """A server that answers anything by that, with status 200; yields its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b"[]", b"\xff\xfe", b'{"metadata": {"signature_def": 3}}']
+)
+def test_what_another_server_answers_is_not_taken(body, monkeypatch):
+    with another_server(body) as address:
+        with pytest.raises(client.ServerError, match=r"Received: status 200, no metadata but"):
+            client.RestClient(address, "digits", timeout=HOUR)
+        monkeypatch.setenv("TF_SERVING_ADDR", address)
+        found = serve.find_server()
+        serve.prepare(found)
+        with (
+            pytest.raises(SystemExit, match=r"not within .*Status: no answer\."),
+            serve.serving(found, TOY, "toy", timeout=0.2),
+        ):
+            pass
+
+
+def test_rest_connection_that_the_server_closed_is_made_anew(monkeypatch):
+    """As TensorFlow Serving closes one that was idle for long."""
+    send = stand_in._RestHandler._send
+
+    def send_and_close(self, *answer):
+        send(self, *answer)
+        self.close_connection = True
+
+    monkeypatch.setattr(stand_in._RestHandler, "_send", send_and_close)
+    with standing_in("toy", TOY) as server:
+        connected = client.RestClient(server.rest, "toy", timeout=HOUR)
+        (connection,) = connected._connections
+        select.select([connection.sock], [], [])  # until the server has closed it
+        np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
+        select.select([connected._connections[-1].sock], [], [])
+    with closing(connected), pytest.raises(client.ServerError, match="a server that answers REST"):
+        connected.predict(ROWS)
