@@ -1,6 +1,8 @@
 """Shared set-up: seeds, and which Keras the run is for."""
 
+import contextlib
 import os
+import socket
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -55,6 +57,15 @@ def in_this_process(monkeypatch):
             return [served.run(request) for request in requests]
 
     monkeypatch.setattr(checking, "answers", answers)
+
+
+def free_ports(count):
+    """So many ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def pytest_report_header():

@@ -1,11 +1,11 @@
-"""The examples run from end to end, in processes of their own, on real data."""
+"""The examples run from end to end, on real data."""
 
 import contextlib
 import json
 import os
 import re
+import runpy
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,55 +13,64 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import KERAS_3, slow_under_tf_keras
+from conftest import KERAS_3, free_ports, slow_under_tf_keras
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The folder that the digits example wrote, and what it printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, EXAMPLES / "digits.py", "--folder", folder, "--epochs", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run(name, folder, *arguments, **environment):
+    """What an example prints, in a process of its own."""
+    command = [sys.executable, EXAMPLES / f"{name}.py", "--folder", folder, *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | environment
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    return done.stdout
 
 
-def test_digits_learns_on_real_data(demo):
-    _, printed = demo
-    (line,) = [line for line in printed.splitlines() if line.startswith("accuracy on 450 digits")]
-    assert float(line.split(":")[1]) > 0.9
+def made(printed):
+    """The paths in the table that an example ends with, which are there."""
+    paths = [Path(line.split()[-1]) for line in printed.split("\nmade in ")[1].splitlines()[1:]]
+    assert all(path.exists() for path in paths)
+    return paths
+
+
+def run_here(name, folder, monkeypatch, *arguments):
+    """Runs an example in this process."""
+    script = EXAMPLES / f"{name}.py"
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [str(script), "--folder", str(folder), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def test_digits_learns_saves_reloads_exports_and_plots(tmp_path, monkeypatch):
+    printed = run("digits", tmp_path, "--epochs", "4")
+    accuracy = re.search(r"^accuracy on 450 digits.*: ([\d.]+)", printed, re.MULTILINE)[1]
+    assert float(accuracy) > 0.9
     assert "slopes of per_channel" in printed
-
-
-def test_digits_reloads_and_serves_the_same_predictions(demo):
-    _, printed = demo
     assert "reloaded in a fresh process: 450 predictions, at most " in printed
     assert "in a process without Keras and tf_leaky: 450 predictions, at most " in printed
+    names = [path.relative_to(tmp_path).as_posix() for path in made(printed)]
+    assert names == ["digits.keras", "digits/1", "leaky_relu.png", "activations.png"]
+
+    picture = tmp_path / "activations.png"
+    picture.unlink()
+    run_here("plot_activations", tmp_path, monkeypatch)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_digits_ends_with_a_table_of_what_is_there(demo):
-    folder, printed = demo
-    made = printed.split("\nmade in ")[1].splitlines()[1:]
-    paths = [Path(line.split()[-1]) for line in made]
-    assert [path.relative_to(folder).as_posix() for path in paths] == [
-        "digits.keras",
-        "digits/1",
-        "leaky_relu.png",
-        "activations.png",
-    ]
-    assert all(path.exists() for path in paths)
-
-
-def test_plot_activations_draws_again(demo):
-    folder, _ = demo
-    before = (folder / "activations.png").stat().st_mtime_ns
-    command = [sys.executable, EXAMPLES / "plot_activations.py", "--folder", folder]
-    subprocess.run(command, check=True, capture_output=True)
-    assert (folder / "activations.png").stat().st_mtime_ns > before
-    assert (folder / "activations.png").read_bytes().startswith(b"\x89PNG")
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("convert", ["--model", "Nope"], "expected --model to be unet or one of"),
+        ("plot_activations", [], "run `make demo` first"),
+    ],
+)
+def test_example_says_what_it_needs(name, arguments, said, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run_here(name, tmp_path, monkeypatch, *arguments)
+    assert said in capsys.readouterr().err
 
 
 def check_picture(path):
@@ -73,8 +82,7 @@ def check_picture(path):
         inches = image.width / image.info["dpi"][0]
         pixels = np.asarray(image.convert("RGBA"))
     assert pixels[..., 3].min() == 255
-    for border in (pixels[0], pixels[-1]):
-        assert (border == 255).all()
+    assert (pixels[[0, -1]] == 255).all()
     assert 10 / 72 * 400 / inches > 9
 
 
@@ -89,18 +97,13 @@ def run_why(name, folder, *arguments):
     # A user's own style, for dark pages, leaves the pictures as they are.
     style = folder / "matplotlibrc"
     style.write_text("savefig.transparent: True\nfigure.facecolor: black\nfont.size: 5\n")
-    command = [
-        sys.executable,
-        EXAMPLES / "why_leaky" / f"{name}.py",
-        "--folder",
-        folder,
-        *arguments,
-    ]
-    environment = os.environ | {"MATPLOTLIBRC": str(style)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    printed = run(f"why_leaky/{name}", folder, *arguments, MATPLOTLIBRC=str(style))
     check_picture(folder / f"{name}.png")
-    return done.stdout
+    return printed
+
+
+def rows_with(text, printed):
+    return [line.split() for line in printed.splitlines() if text in line]
 
 
 @slow_under_tf_keras
@@ -108,7 +111,7 @@ def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
     """A small run of `dying.py`: 2000 nets are within 0.05 of the published shares."""
     small = ("--nets", "2000", "--trained", "50", "--steps", "300")
     printed = run_why("dying", tmp_path, *small)
-    rows = [line.split() for line in printed.splitlines() if line.startswith("  depth")]
+    rows = rows_with("  depth", printed)
     assert len(rows) == 15
     for *_, expected, found, leaky in rows:
         assert float(found) == pytest.approx(float(expected), abs=0.05)
@@ -124,8 +127,8 @@ def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
 
 @slow_under_tf_keras
 def test_gradients_flow_as_theory_has_it(tmp_path):
-    printed = run_why("gradient_flow", tmp_path, "--nets", "2")
-    rows = [line.split() for line in printed.splitlines() if "gain" in line and "He, " not in line]
+    rows = rows_with("gain", run_why("gradient_flow", tmp_path, "--nets", "2"))
+    rows = [row for row in rows if "He, " not in " ".join(row)]
     assert len(rows) == 8
     for *_, expected, found in rows:
         assert float(found) == pytest.approx(float(expected), abs=0.05)
@@ -135,7 +138,7 @@ def test_gradients_flow_as_theory_has_it(tmp_path):
 def test_slope_is_more_forgiving_than_a_threshold(tmp_path):
     printed = run_why("sensitivity", tmp_path, "--seeds", "2", "--epochs", "15")
     assert "holds: the sweep of the slope varies less than that of the threshold" in printed
-    rows = [line.split() for line in printed.splitlines() if " accuracy " in line]
+    rows = rows_with(" accuracy ", printed)
     assert len(rows) == 18
     assert all(float(row[3]) > 0.85 for row in rows if row[0] == "alpha")
 
@@ -147,119 +150,69 @@ def test_slopes_that_are_left_out_of_decay_stay_higher(tmp_path):
         assert f"{kind:12} left out of decay, it is higher than with it: yes" in printed
 
 
-def run_convert(folder, *arguments):
-    command = [sys.executable, EXAMPLES / "convert.py", "--folder", folder, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("written and read back") == 5
-    made = done.stdout.split("\nmade in ")[1].splitlines()[1:]
-    assert len(made) == 7
-    assert all(Path(line.split()[-1]).exists() for line in made)
-    return done.stdout
-
-
 @slow_under_tf_keras
-def test_convert_writes_all_formats_and_reads_them_back(tmp_path):
-    printed = run_convert(tmp_path, "--model", "unet", "--size", "32")
-    assert "unet: 7 ReLUs are LeakyReLUs now" in printed
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "unet", "--size", "32"), "unet: 7 ReLUs are LeakyReLUs now"),
+        pytest.param((), "MobileNetV3Small: 14 ReLUs", marks=pytest.mark.slow),
+    ],
+    ids=["unet", "keras.applications"],
+)
+def test_convert_writes_all_formats_and_reads_them_back(arguments, said, tmp_path):
+    printed = run("convert", tmp_path, *arguments)
+    assert said in printed
+    assert printed.count("written and read back") == 5
+    assert len(made(printed)) == 7
 
 
-@pytest.mark.slow
-def test_convert_takes_a_model_of_keras_applications(tmp_path):
-    assert "MobileNetV3Small: 14 ReLUs" in run_convert(tmp_path)
-
-
-def test_convert_knows_its_models(tmp_path):
-    command = [sys.executable, EXAMPLES / "convert.py", "--model", "Nope", "--folder", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "expected --model to be unet or one of" in done.stderr
-
-
-def test_plot_activations_says_what_it_needs(tmp_path):
-    command = [sys.executable, EXAMPLES / "plot_activations.py", "--folder", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "run `make demo` first" in done.stderr
-
-
-def holds_for_all(printed, workers):
-    """Holds what `distributed.py` prints: the same accuracy and slopes by each worker, reloaded."""
-    found = re.findall(r"^worker (\d): accuracy ([\d.]+), slopes (.*)$", printed, re.MULTILINE)
-    assert sorted(int(index) for index, _, _ in found) == list(range(workers))
-    ((accuracy, _),) = {(accuracy, slopes) for _, accuracy, slopes in found}
-    assert float(accuracy) > 0.9
-    assert f"worker 0: the slopes of all {workers} workers are equal, bit for bit" in printed
-    assert f"distributed.keras, reloaded: accuracy {accuracy} on 450 other digits" in printed
-
-
-# `make test` runs under both Kerases, these workers under tf_keras in any case.
+# The workers run under tf_keras in any case: once is enough.
 once = pytest.mark.skipif(not KERAS_3, reason="run with Keras 3, and the same here")
-DISTRIBUTED = [sys.executable, EXAMPLES / "distributed.py", "--epochs", "4"]
-
-
-def wait_until_gone(pids):
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def distributed(folder, until, *arguments):
-    """`distributed.py` when it has printed `until`, with the processes of its workers."""
-    command = [*DISTRIBUTED, "--folder", folder, *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True) as process:
-        try:
-            first = process.stdout.readline()
-            pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
-            assert any(until in line for line in process.stdout)
-            yield process, pids
-        finally:
-            process.kill()
 
 
 @once
 def test_distributed_trains_equal_slopes(tmp_path):
-    done = subprocess.run(
-        [*DISTRIBUTED, "--folder", tmp_path, "--workers", "2"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    holds_for_all(done.stdout, 2)
+    printed = run("distributed", tmp_path, "--epochs", "4", "--workers", "2")
+    found = re.findall(r"^worker (\d): accuracy ([\d.]+), slopes (.*)$", printed, re.MULTILINE)
+    assert sorted(index for index, _, _ in found) == ["0", "1"]
+    ((accuracy, _),) = {each[1:] for each in found}
+    assert float(accuracy) > 0.9
+    assert "worker 0: the slopes of all 2 workers are equal, bit for bit" in printed
+    assert f"distributed.keras, reloaded: accuracy {accuracy} on 450 other digits" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["distributed.keras"]
+
+
+@contextlib.contextmanager
+def distributed(folder, *arguments, **environment):
+    """A process of `distributed.py`."""
+    command = [sys.executable, EXAMPLES / "distributed.py", "--folder", folder, *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=os.environ | environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @once
 @pytest.mark.slow
 def test_distributed_is_one_worker_where_tf_config_is_set(tmp_path):
     """As on a cluster: each process is started by itself, here with a chief and a worker."""
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in (one, other)]
-    cluster = {"chief": [f"127.0.0.1:{ports[0]}"], "worker": [f"127.0.0.1:{ports[1]}"]}
-    processes = [
-        subprocess.Popen(
-            [*DISTRIBUTED, "--folder", tmp_path],
-            env=os.environ
-            | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for kind in cluster
+    chief, worker = ([f"127.0.0.1:{port}"] for port in free_ports(2))
+    cluster = {"chief": chief, "worker": worker}
+    configs = [
+        json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}}) for kind in cluster
     ]
-    try:
-        printed = [process.communicate() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], printed
-    (chief, _), (worker, _) = printed
-    accuracy, slopes = re.search(r"^chief 0: accuracy ([\d.]+), slopes (.*)$", chief, re.M).groups()
-    assert f"worker 0: accuracy {accuracy}, slopes {slopes}\n" in worker
+    four = (tmp_path, "--epochs", "4")
+    with (
+        distributed(*four, TF_CONFIG=configs[0]) as one,
+        distributed(*four, TF_CONFIG=configs[1]) as other,
+    ):
+        chief, _ = one.communicate()
+        worker, errors = other.communicate()
+    assert (one.returncode, other.returncode) == (0, 0), errors
+    found = re.search(r"^chief 0: (accuracy [\d.]+, slopes .*)$", chief, re.MULTILINE)[1]
+    assert f"worker 0: {found}\n" in worker
     assert "chief 0: the slopes of all 2 workers are equal, bit for bit" in chief
     assert "reloaded" not in worker
     assert [path.name for path in tmp_path.iterdir()] == ["distributed.keras"]
@@ -267,21 +220,23 @@ def test_distributed_is_one_worker_where_tf_config_is_set(tmp_path):
 
 @once
 @pytest.mark.slow
-def test_distributed_tells_of_a_dead_worker_and_stops_the_others(tmp_path):
-    with distributed(tmp_path, "epoch 2", "--epochs", "1000") as (process, pids):
-        os.kill(pids[1], signal.SIGKILL)
+@pytest.mark.parametrize(
+    ("whom", "number", "code"),
+    [
+        ("worker", signal.SIGKILL, 1),
+        ("parent", signal.SIGTERM, 128 + signal.SIGTERM),
+        ("parent", signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_distributed_leaves_no_worker_when_it_or_one_is_stopped(whom, number, code, tmp_path):
+    with distributed(tmp_path, "--epochs", "1000") as process:
+        first = process.stdout.readline()
+        pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
+        assert any("epoch 2" in line for line in process.stdout)
+        os.kill(pids[1] if whom == "worker" else process.pid, number)
         _, errors = process.communicate()
-        assert process.returncode == 1
-        assert "Received: worker 1, ended by SIGKILL; all were stopped." in errors
-        wait_until_gone(pids)
-
-
-@once
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_distributed_leaves_no_worker_when_it_is_stopped(number, tmp_path):
-    with distributed(tmp_path, "epoch 2", "--epochs", "1000") as (process, pids):
-        process.send_signal(number)
-        process.communicate()
-        assert process.returncode == {signal.SIGKILL: -9}.get(number, 128 + number)
-        wait_until_gone(pids)
+        assert process.returncode == code
+        if whom == "worker":
+            assert "Received: worker 1, ended by SIGKILL; all were stopped." in errors
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            time.sleep(0.1)

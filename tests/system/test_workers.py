@@ -5,11 +5,9 @@ MultiWorkerMirroredStrategy in two processes that speak gRPC over loopback. This
 computes the same by itself.
 """
 
-import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,19 +18,11 @@ import oracle
 import pytest
 import tensorflow as tf
 import worker
-from conftest import KERAS_3
+from conftest import KERAS_3, free_ports
 
 WORKER = Path(worker.__file__)
 # Where a worker finds the cases, and what this process finds there.
 PATH = os.pathsep.join([str(WORKER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def environments(workers):
