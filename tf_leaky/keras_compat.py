@@ -167,6 +167,42 @@ def compile_settings(model: Any) -> dict[str, Any] | None:
     return dict(model._compile_config.config)
 
 
+def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any) -> None:
+    """Sets an attribute of a layer, built or not, in which one part takes the place of another.
+
+    Keras tracks the new part where it tracked the old one, so that the order of weights stays what
+    it was. It has no public means for that.
+
+    Args:
+        layer: The layer.
+        name: The name of the attribute.
+        value: What the attribute is to be: the new part, or a list, tuple or dict with it.
+        before: The part that the attribute, or what is in it, was until now.
+        after: The new part.
+    """
+    if LEGACY:
+        tracked, old = list(layer._self_tracked_trackables), getattr(layer, name)
+        setattr(layer, name, value)
+        new = getattr(layer, name)
+        now = layer._self_tracked_trackables
+        index = next((i for i, each in enumerate(tracked) if each is old), None)
+        if index is not None and any(each is new for each in now):
+            now[:] = [each for each in now if each is not new]
+            now.insert(index, new)
+        return
+    tracker = layer._tracker
+    locked = tracker.locked
+    tracker.unlock()
+    if tracker.is_in_store("layers", before):
+        if isinstance(after, tf.keras.layers.Layer) and not tracker.is_in_store("layers", after):
+            tracker.replace_tracked_value("layers", before, after)
+        else:
+            tracker.untrack(before)
+    setattr(layer, name, value)
+    if locked:
+        tracker.lock()
+
+
 def trace(model: Any, inputs: Any) -> Any:
     """The concrete function of a model's forward pass, for inference, on `recorded_inputs`."""
     fixed = not isinstance(model, tf.keras.Sequential) and getattr(model, "inputs", None)

@@ -142,6 +142,8 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the weight `alpha`, unless the slope is one fixed number."""
+        if self.built:  # from a file, before the layer that it is in builds it
+            return
         shape = checked_input_shape(input_shape)
         if self.trainable_alpha or self.axis is not None:
             slopes_shape = () if self.axis is None else self._place_slopes(self.axis, shape)

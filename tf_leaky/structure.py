@@ -6,12 +6,14 @@ for each list and a key for each dict on the way. `["blocks", 0, "act"]` is `lay
 
 from __future__ import annotations
 
-import contextlib
 import functools
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
+
+from tf_leaky.keras_compat import replace_attribute
 
 Place = list[Any]  # of str and int
 
@@ -110,37 +112,17 @@ def at(layer: Any, place: Place) -> Any:
 def put(layer: Any, place: Place, value: Any) -> None:
     """Puts a value where another one is, which Keras then no longer tracks.
 
+    Lists and dicts on the way are made anew: TensorFlow saves none in which an item was replaced.
+
     Raises:
         LookupError: If nothing is there.
-        ValueError: If the layer there is built, so that Keras takes no other sublayers in it.
     """
+    before, after = at(layer, place), value
     *way, last = place
-    holder: Any = at(layer, way)
-    before = at(holder, [last])
-    if isinstance(holder, tuple):
-        new = [value if i == last else each for i, each in enumerate(holder)]
-        put(layer, way, type(holder)(*new) if hasattr(holder, "_fields") else tuple(new))
-    elif isinstance(holder, list):
-        # In a list, this is how Keras lets go of what it tracks.
-        holder.insert(last + 1, value)
-        holder.pop(last)
-        return
-    elif isinstance(holder, Mapping):
-        holder[last] = value  # type: ignore[index]
-    else:
-        setattr(holder, last, value)
-    if is_layer(before):
-        owner = next(
-            part
-            for i in range(len(way), -1, -1)
-            if isinstance(part := at(layer, way[:i]), tf.keras.layers.Layer)
-        )
-        if all(each is not before for _, each in held(owner)):
-            owner.replaced = [before]
-            if before in owner.replaced:
-                owner.replaced.remove(before)
-            with contextlib.suppress(AttributeError):  # where tf.Module has let go of it
-                del owner.replaced
+    while not isinstance(holder := at(layer, way), tf.keras.layers.Layer):
+        value = _with(holder, last, value)
+        *way, last = way
+    replace_attribute(holder, last, value, before, after)
 
 
 def shown_place(place: Place) -> str:
@@ -162,6 +144,17 @@ def _leaves(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, A
                 yield from _leaves([*place, key], each, seen | {id(value)})
     else:
         yield place, value
+
+
+def _with(holder: Any, key: Any, value: Any) -> Any:
+    """A copy of a list, tuple or dict with another value at a key or index."""
+    if isinstance(holder, Mapping):
+        new = {**holder, key: value}
+        return OrderedDict(new) if isinstance(holder, OrderedDict) else new
+    items = [*holder[:key], value, *holder[key + 1 :]]
+    if isinstance(holder, tuple):
+        return type(holder)(*items) if hasattr(holder, "_fields") else tuple(items)
+    return items
 
 
 def _step(holder: Any, step: Any) -> Any:

@@ -91,6 +91,21 @@ def test_what_is_put_in_a_place_is_tracked_in_the_place_of_the_other(place):
     assert any(variable is new.kernel for variable in outer.weights)
 
 
+@pytest.mark.parametrize("place", [["steps", 0], ["named", "a"], ["nonlinearity"]], ids=shown_place)
+@pytest.mark.parametrize("built", [False, True])
+def test_weights_keep_their_order_where_a_part_is_replaced(place, built, tmp_path):
+    """Also in a layer that is built, which Keras 3 closes; and TensorFlow saves it."""
+    outer, new, x = Outer(), layers.PReLU(name="new"), tf.zeros((2, 3))
+    if built:
+        outer(x)
+    put(outer, place, new)
+    outer(x)
+    assert len(outer.weights) == 5 + (place[0] != "named")
+    position = [each is new.alpha for each in outer.weights].index(True)
+    assert position == {"steps": 2, "named": 2, "nonlinearity": 5}[place[0]]
+    tf.train.Checkpoint(outer).write(str(tmp_path / "checkpoint"))
+
+
 def test_a_place_that_is_not_there_is_a_lookup_error():
     for place in (["missing"], ["steps", 7], ["named", "z"], ["units", "a"]):
         with pytest.raises(LookupError):

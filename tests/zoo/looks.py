@@ -36,16 +36,13 @@ def arrays(model):
 
 
 def assert_same_weights(model, other, slopes=True):
-    """Bit for bit and in order; a PReLU's slopes may lose axes of size 1, or be left out.
+    """Bit for bit and in order; a PReLU's slopes may lose axes of size 1, or be left out."""
 
-    In a layer of the user's own class, they may come after the other weights.
-    """
-
-    def slopes_last(m):
-        pairs = sorted(zip(arrays(m), variables(m), strict=True), key=lambda pair: slope(pair[1]))
+    def kept(m):
+        pairs = zip(arrays(m), variables(m), strict=True)
         return [each for each, v in pairs if slopes or not slope(v)]
 
-    mine, others = slopes_last(model), slopes_last(other)
+    mine, others = kept(model), kept(other)
     assert [each.size for each in mine] == [each.size for each in others]
     for one, two in zip(mine, others, strict=True):
         assert one.dtype == two.dtype

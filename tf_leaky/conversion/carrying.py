@@ -219,7 +219,9 @@ def serialized(value: Any) -> Any:
 
 def deserialized(value: Any) -> Any:
     """What `serialized` wrote."""
-    if isinstance(value, dict) and value.get("class_name") != "function":
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        value = value["config"]  # of the whole, tf_keras finds none that is in an `.h5`
+    if isinstance(value, dict):
         return tf.keras.layers.deserialize(value)
     return tf.keras.activations.deserialize(value)
 
@@ -290,6 +292,6 @@ def _place(layer: Any) -> None:
     for place, value in list(waiting.value.items()) if waiting else ():
         try:
             put(layer, list(place), value)
-        except (LookupError, ValueError):  # not there yet, or in a layer that is built and closed
+        except LookupError:  # not there yet
             continue
         del waiting.value[place]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,7 +76,7 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
         # Keras warns that it would have to write the code of a lambda. Here the very one is kept.
         warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
         new = copy.of(model)
-    _build(model, new)
+    _build(model, new, subject)
     for layer in () if carry else [new, *layers_within(new)]:
         if isinstance(layer, Converted):
             without_carrying(layer, subject)
@@ -87,13 +88,28 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     return new
 
 
-def _build(model: Any, new: Any) -> None:
+def _build(model: Any, new: Any, subject: str) -> None:
     """Has a copy make its weights."""
     if not new.built and is_graph(new):
         new.build(model.inputs[0].shape)
     if not new.built or any(not part.built for part in layers_within(new)):
         # Keras 3 builds activations of other layers when these are called, on tensors only.
-        trace(new, recorded_inputs(model))
+        try:
+            trace(new, recorded_inputs(model))
+        except ValueError as error:
+            refused = re.search(r"of layer ['\"](.*)['\"] is incompatible", str(error))
+            name = refused and refused[1]
+            if any(name == part.name for part in layers_within(new) if _has_slopes_on_axes(part)):
+                raise ValueError(
+                    f"{subject}: expected inputs of one shape for {name!r}, whose slopes are along "
+                    f"an axis. Received: calls with other shapes in {new.name!r}. Use a layer for "
+                    "each in its code, or give axis=None."
+                ) from error
+            raise
+
+
+def _has_slopes_on_axes(layer: Any) -> bool:
+    return isinstance(layer, LeakyReLU) and layer.axis is not None
 
 
 class _Copy:
