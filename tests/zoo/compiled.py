@@ -131,3 +131,18 @@ add(
     relus=2,
     compiled=True,
 )
+add(
+    "an optimizer of the old kind",
+    lambda: fitted(
+        plain(), optimizer=tf.keras.optimizers.legacy.Adam(0.01, amsgrad=True), loss="mse"
+    ),
+    relus=2,
+    compiled=True,
+    only="tf_keras",
+)
+add(
+    "averaged weights",
+    lambda: fitted(plain(), optimizer=tf.keras.optimizers.SGD(0.01, use_ema=True), loss="mse"),
+    relus=2,
+    compiled=True,
+)

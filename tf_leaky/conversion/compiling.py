@@ -78,20 +78,27 @@ def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
     twins = [id(same.get(id(variable))) for variable in model.trainable_variables]
     if twins != [id(variable) for variable in new.trainable_variables]:
         if getattr(model.optimizer, "built", False):
-            new.optimizer.build(new.trainable_variables)
+            _make_state(new.optimizer, new.trainable_variables)
         return
     before = _state(model.optimizer)
     if len(before) != len(_state(new.optimizer)):
-        new.optimizer.build(new.trainable_variables)
+        _make_state(new.optimizer, new.trainable_variables)
     after = _state(new.optimizer)
     if len(before) == len(after):  # else not built yet: nothing was trained
-        _assign(before, after)
-
-
-def _assign(before: Any, after: Any) -> None:
-    if len(before) == len(after):  # else not built yet
         for variable, twin in zip(before, after, strict=True):
             twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
+
+
+def _make_state(optimizer: Any, variables: list[Any]) -> None:
+    """Has an optimizer make the variables that it needs to train others."""
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+        return
+    # Those of tf_keras's `optimizers.legacy` make them in their first step only.
+    values = [tf.identity(each) for each in variables]
+    optimizer.apply_gradients([(tf.zeros_like(each), each) for each in variables])
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _state(optimizer: Any) -> list[Any]:
