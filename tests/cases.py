@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky import BatchNormLeakyReLU, LeakyReLU, leaky_relu
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, convert, freeze, leaky_relu
 from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -196,6 +196,53 @@ BATCH_NORMS = (
     BatchNorm("batch norm without gamma", {"scale": False, **_TRAINED, "axis": 2}, (4, 5, 3), ()),
     BatchNorm("bare batch norm", {"scale": False, "center": False}, (5, 3), None),
 )
+class Unregistered(tf.keras.layers.Layer):
+    """A user's layer with activations of its own: in a list, in a dict, and a function."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.steps = [tf.keras.layers.Dense(units), tf.keras.layers.ReLU()]
+        self.parts = {"act": tf.keras.layers.LeakyReLU(0.3)}
+        self.function = tf.keras.activations.relu
+
+    def call(self, x):
+        x = self.parts["act"](self.steps[1](self.steps[0](x)) - 0.5)
+        return self.function(x + 0.25)
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+@tf.keras.utils.register_keras_serializable("golden")
+class Registered(Unregistered):
+    """The same, whose files load without `custom_objects`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Converted(Layer):
+    """What `convert` makes of a layer of a user's class; one with a form is frozen, too."""
+
+    changes: dict = dataclasses.field(default_factory=dict)
+    of: type = Registered
+
+    def make(self):
+        steps = [tf.keras.Input(self.input_shape), self.of(name="block")]
+        model = convert(tf.keras.Sequential(steps), **self.changes)
+        return (freeze(model) if "form" in self.arguments else model).layers[0]
+
+    @property
+    def positive(self):
+        return True
+
+
+_CONVERTED_TRAINED = {"alpha": 0.25, "trainable_alpha": True, "axis": -1}
+CONVERTED = (
+    Converted("converted", {}, (6,), None, {"alpha": 0.1}),
+    Converted("converted, trained", {}, (6,), (4,), _CONVERTED_TRAINED),
+    Converted("converted, frozen", {"form": "by maximum"}, (6,), (4,), _CONVERTED_TRAINED),
+    Converted("converted, not registered", {}, (6,), (4,), _CONVERTED_TRAINED, Unregistered),
+)
 # What goes into files beside: other dtypes, what Keras serialises for us, and what `freeze` makes.
 FILES = (
     *HOSTED,
@@ -213,6 +260,7 @@ FILES = (
     ),
     *BATCH_NORMS[:5],
     BATCH_NORMS[-1],
+    *CONVERTED,
 )
 
 
