@@ -196,6 +196,8 @@ BATCH_NORMS = (
     BatchNorm("batch norm without gamma", {"scale": False, **_TRAINED, "axis": 2}, (4, 5, 3), ()),
     BatchNorm("bare batch norm", {"scale": False, "center": False}, (5, 3), None),
 )
+
+
 class Unregistered(tf.keras.layers.Layer):
     """A user's layer with activations of its own: in a list, in a dict, and a function."""
 

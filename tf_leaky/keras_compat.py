@@ -48,7 +48,7 @@ def recorded_inputs(model: Any) -> Any:
         return model.inputs[0]
     if getattr(model, "inputs", None) is not None:
         return model.input
-    if not getattr(model, "_called", True):  # what `model.export` goes by
+    if not model._called:  # what `model.export` goes by
         return None
     shapes = model.get_build_config()
     return shapes and _specs_of(next(iter(shapes.values())), model.input_dtype)

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 import tf_leaky
+from tf_leaky.keras_compat import LEGACY
 
 PACKAGE = Path(tf_leaky.__file__).parent
 # What each room may import, beside NumPy, TensorFlow and the standard library. Imports point up
@@ -19,7 +21,7 @@ ROOMS = {
     "layer": {*BELOW, "ops"},
     "batch_norm_ops": {*BELOW, "ops"},
     "batch_norm": {*BELOW, "ops", "layer", "batch_norm_ops"},
-    "structure": set(),
+    "structure": {"keras_compat"},
     "conversion": {*BELOW, "ops", "layer", "batch_norm", "structure"},
     "inspection": {*BELOW, "ops", "layer", "batch_norm", "structure", "matplotlib"},
     "serving": {*BELOW, "tensorflow_serving"},
@@ -88,3 +90,48 @@ def test_public_names():
     }
     assert tf_leaky.DEFAULT_ALPHA == 0.1
     assert tf_leaky.__version__.count(".") == 2
+
+
+# What Keras has on no public side, and what stands where it does.
+PRIVATE = {"_called", "_compile_config", "_inbound_nodes", "_self_tracked_trackables", "_tracker"}
+
+
+def private_names(tree):
+    """The private attributes of others that a file uses, and those that it gives to its own."""
+    used, own = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            mine = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            (own if mine or isinstance(node.ctx, ast.Store) else used).add(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("attr"):
+            used |= {each.value for each in node.args[1:2] if isinstance(each, ast.Constant)}
+        elif isinstance(node, ast.FunctionDef):
+            own.add(node.name)
+    return used, own
+
+
+def test_private_attributes_of_keras_are_used_in_one_room():
+    """Without a default, so that an error follows from a new name."""
+    names = {path: private_names(ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")}
+    ours = {name for _, own in names.values() for name in own} | {"_fields"}  # of named tuples
+    for path, (used, _) in names.items():
+        found = {name for name in used - ours if name.startswith("_") and name[1] != "_"}
+        assert found == (PRIVATE if path.stem == "keras_compat" else set()), path
+
+
+def test_private_attributes_of_keras_are_what_they_were():
+    """If it fails, `keras_compat` has to find the same by another name."""
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert model._compile_config.config["loss"] == "mse"
+    layer = model.layers[0]
+    if LEGACY:
+        assert model._self_tracked_trackables[-1] is layer
+        return
+    assert len(layer._inbound_nodes) == 1
+    assert model._called is False
+    tracker = layer._tracker
+    assert tracker.locked
+    assert not tracker.is_in_store("layers", layer)
+    for method in (tracker.lock, tracker.unlock, tracker.untrack, tracker.replace_tracked_value):
+        assert callable(method)
