@@ -94,6 +94,8 @@ class LeakyReLU(tf.keras.layers.Layer):
         - He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852
     """
 
+    built: bool
+
     def __init__(
         self,
         alpha: Any = DEFAULT_ALPHA,

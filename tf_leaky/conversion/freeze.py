@@ -62,7 +62,8 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         if found.axis is None:
             return LeakyReLU(float(slopes), **identity_of(found))
         form = "by maximum" if ((slopes >= 0) & (slopes <= 1)).all() else "by where"
-        if target == "litert" and found.input_spec.ndim <= PRELU_RANK:
+        rank = found.input_spec.ndim if found.built else 0  # of one that is never called
+        if target == "litert" and rank <= PRELU_RANK:
             form = "by relu"
         return FrozenLeakyReLU(
             float(slopes.mean()), axis=found.axis, form=form, **identity_of(found)
