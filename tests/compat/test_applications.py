@@ -77,14 +77,3 @@ def test_there_and_back(name):
     stock = to_keras(trained)
     assert not leaky_relus(stock)
     assert stock.count_params() == trained.count_params()
-
-
-@pytest.mark.slow
-def test_every_family_is_here():
-    families = {"ConvNeXt", "DenseNet", "EfficientNetB", "EfficientNetV2", "InceptionResNetV2"}
-    families |= {"InceptionV3", "MobileNetV3", "MobileNetV2", "MobileNet", "NASNet", "ResNet"}
-    families |= {"RegNetX", "RegNetY", "ResNetRS", "VGG", "Xception"}
-    named = [name for name in dir(applications) if name[0].isupper()]
-    for name in named:
-        (family, *_) = sorted((f for f in families if name.startswith(f)), key=len, reverse=True)
-        assert any(case.startswith(family) for case in {**QUICK, **SLOW}), name

@@ -18,24 +18,13 @@ UNIFORM = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": N
 
 
 def dense(**config):
-    return {
-        "class_name": "Dense",
-        "config": {
-            "name": "dense_1",
-            "trainable": True,
-            **config,
-            "units": 4,
-            "activation": "linear",
-            "use_bias": True,
-            "kernel_initializer": {"class_name": "VarianceScaling", "config": UNIFORM},
-            "bias_initializer": {"class_name": "Zeros", "config": {}},
-            "kernel_regularizer": None,
-            "bias_regularizer": None,
-            "activity_regularizer": None,
-            "kernel_constraint": None,
-            "bias_constraint": None,
-        },
-    }
+    initializer = {"class_name": "VarianceScaling", "config": UNIFORM}
+    kinds = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
+    none = dict.fromkeys((*kinds, "kernel_constraint", "bias_constraint"))
+    own = {"units": 4, "activation": "linear", "use_bias": True, "kernel_initializer": initializer}
+    zeros = {"bias_initializer": {"class_name": "Zeros", "config": {}}}
+    named = {"name": "dense_1", "trainable": True}
+    return {"class_name": "Dense", "config": {**named, **config, **own, **zeros, **none}}
 
 
 def leaky(alpha, **config):
@@ -49,9 +38,7 @@ PRELU = {
         "name": "p_re_lu_1",
         "trainable": True,
         "alpha_initializer": {"class_name": "Zeros", "config": {}},
-        "alpha_regularizer": None,
-        "alpha_constraint": None,
-        "shared_axes": None,
+        **dict.fromkeys(("alpha_regularizer", "alpha_constraint", "shared_axes")),
     },
 }
 
@@ -85,9 +72,9 @@ def functional(activation):
 
 
 def write(path, config, version, slopes=None):
-    activation = config["config"]
-    activation = activation if isinstance(activation, list) else activation["layers"]
-    names = [part["config"]["name"] for part in activation]
+    parts = config["config"]
+    parts = parts if isinstance(parts, list) else parts["layers"]
+    names = [part["config"]["name"] for part in parts]
     weights = {"dense_1": {"kernel": KERNEL, "bias": BIAS}}
     if slopes is not None:
         weights[names[-1]] = {"alpha": slopes}
@@ -105,39 +92,32 @@ def write(path, config, version, slopes=None):
     return path
 
 
-def expected(slope):
-    y = X @ KERNEL + BIAS
-    return np.where(y > 0, y, slope * y)
-
-
 def check(model, slope):
     (ours,) = [layer for layer in model.layers if isinstance(layer, LeakyReLU)]
     np.testing.assert_allclose(ours.alpha, slope, rtol=1e-6)
-    np.testing.assert_allclose(model.predict(X, verbose=0), expected(slope), rtol=1e-5)
+    y = X @ KERNEL + BIAS
+    np.testing.assert_allclose(
+        model.predict(X, verbose=0), np.where(y > 0, y, slope * y), rtol=1e-5
+    )
 
 
 # Keras 3 says that it would rather read `negative_slope`.
 pytestmark = pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated:UserWarning")
 
-FORMATS = {"2.4.0": keras_2_4, "2.2.4": functional}
+SLOPES = np.float32([0.1, 0.2, 0.3, 0.4])
 
 
-@pytest.mark.parametrize("version", FORMATS)
-def test_old_leaky_relu_is_loaded_and_converted(version, tmp_path):
-    path = write(tmp_path / "old.h5", FORMATS[version](leaky(0.3)), version)
-    check(convert(tf.keras.models.load_model(path, compile=False)), 0.3)
-
-
-@pytest.mark.parametrize("version", FORMATS)
-def test_old_prelu_is_loaded_and_converted(version, tmp_path):
-    slopes = np.float32([0.1, 0.2, 0.3, 0.4])
-    path = write(tmp_path / "old.h5", FORMATS[version](PRELU), version, slopes)
+@pytest.mark.parametrize(("version", "make"), [("2.4.0", keras_2_4), ("2.2.4", functional)])
+@pytest.mark.parametrize(
+    ("activation", "slopes"), [(leaky(0.3), 0.3), (PRELU, SLOPES)], ids=["LeakyReLU", "PReLU"]
+)
+def test_old_activation_is_loaded_and_converted(version, make, activation, slopes, tmp_path):
+    weights = slopes if activation is PRELU else None
+    path = write(tmp_path / "old.h5", make(activation), version, weights)
     check(convert(tf.keras.models.load_model(path, compile=False)), slopes)
 
 
 NDARRAY = {"type": "ndarray", "value": 0.30000001192092896}
-
-
 # Keras 3 reads no Sequential that is a list, whatever is in it.
 READABLE = [functional] if KERAS_3 else [functional, keras_2_0]
 
@@ -184,13 +164,3 @@ def test_negative_slope_of_keras_3_is_read():
 def test_other_dicts_are_no_slopes():
     with pytest.raises(TypeError, match=r"alpha to be a real number.*Received: alpha=\{'type'"):
         LeakyReLU.from_config({"alpha": {"type": "ndarray"}})
-
-
-def test_file_of_this_keras_is_loaded_and_converted(tmp_path):
-    spelled = "negative_slope" if KERAS_3 else "alpha"
-    stock = tf.keras.layers.LeakyReLU(**{spelled: 0.3})
-    dense = tf.keras.layers.Dense(4)
-    model = tf.keras.Sequential([tf.keras.Input((3,)), dense, stock])
-    dense.set_weights([KERNEL, BIAS])
-    model.save(tmp_path / "model.keras")
-    check(convert(tf.keras.models.load_model(tmp_path / "model.keras")), 0.3)

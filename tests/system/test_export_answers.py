@@ -13,18 +13,24 @@ import tensorflow as tf
 from exports import model_of, of_batches_of_4, through
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_leaky import LeakyReLU, export_saved_model
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, export_saved_model
 from tf_leaky.serving import checking, running, signatures
 
 KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 Input, layers = tf.keras.Input, tf.keras.layers
 
 
+@pytest.mark.parametrize("by_keras", [False, True])
 @pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
-def test_answers_and_gradients_of_every_variable(case, tmp_path, rng, in_this_process):
+def test_answers_and_gradients_of_every_variable(case, by_keras, tmp_path, rng, in_this_process):
+    """Of our exports, and of Keras's own by `model.export`."""
     model = through(Input(case.input_shape), layers.Dense(case.input_shape[-1]), case.make())
-    version = export_saved_model(model, tmp_path / "model")
-    assert version == tmp_path / "model" / "1"
+    if by_keras:
+        version = tmp_path / "model" / "1"
+        model.export(str(version))
+    else:
+        version = export_saved_model(model, tmp_path / "model")
+        assert version == tmp_path / "model" / "1"
     loaded = tf.saved_model.load(version)
     serve = loaded.signatures["serving_default"]
     (key,), (output,) = serve.structured_input_signature[1], serve.structured_outputs
@@ -161,6 +167,11 @@ MODELS = {
         lambda: model_of(layers.BatchNormalization(), layers.Dropout(0.9)),
         "x",
         None,
+    ),
+    "batch norm": (
+        lambda: model_of(BatchNormLeakyReLU(trainable_alpha=True, alpha_axis=-1, name="y")),
+        "x",
+        "y",
     ),
     "compiled": (compiled, "x", "y"),
 }
