@@ -203,8 +203,12 @@ def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any
         tracker.lock()
 
 
-def trace(model: Any, inputs: Any) -> Any:
-    """The concrete function of a model's forward pass, for inference, on `recorded_inputs`."""
+def trace(model: Any, inputs: Any, *, training: bool | None = False) -> Any:
+    """The concrete function of a model's forward pass, for inference, on `recorded_inputs`.
+
+    With None for `training`, layers that a graph calls with `training=True` keep to it. In Keras 3
+    False is handed to them, too.
+    """
     fixed = not isinstance(model, tf.keras.Sequential) and getattr(model, "inputs", None)
 
     def spec(leaf: Any) -> Any:
@@ -215,8 +219,13 @@ def trace(model: Any, inputs: Any) -> Any:
             return tf.RaggedTensorSpec(shape, leaf.dtype)
         return tf.TensorSpec(shape, leaf.dtype)
 
-    function = call_traced(lambda inputs: model(inputs, training=False))
+    function = call_traced(lambda inputs: model(inputs, training=training))
     return function.get_concrete_function(tf.nest.map_structure(spec, inputs))
+
+
+def handle_of(variable: Any) -> Any:
+    """The handle of a variable, which the operations of a graph read it by."""
+    return variable.handle if LEGACY else variable.value.handle
 
 
 def copy_of_lambda(layer: Any) -> Any:

@@ -320,16 +320,17 @@ class _Copy:
 
 
 class _CalledAsBefore:
-    """A LeakyReLU while a graph is made anew: called with what another activation was called with.
+    """An activation while a graph is made anew: called with what another layer was called with.
 
     It passes the tensor on alone, as arguments such as `alpha` of `tf.nn.leaky_relu` are its own by
-    now. Where it has slopes along an axis, and inputs differ in their sizes, each has a layer.
+    now, and those of a folded normalisation mean nothing. Where it has slopes along an axis, and
+    inputs differ in their sizes, each has a layer.
     """
 
     def __call__(self, x: Any, *arguments: Any, **keywords: Any) -> Any:
         kind: Any = type(self).__mro__[2]
         layer: Any = self
-        if layer.axis is not None and layer.built:
+        if getattr(layer, "axis", None) is not None and layer.built:
             if len(x.shape) != layer.input_spec.ndim:
                 raise ValueError(
                     f"convert: expected inputs of one rank for {layer.name!r}, whose slopes are "
@@ -347,7 +348,8 @@ class _CalledAsBefore:
 
 
 def _called_as_before(layer: Any) -> Any:
-    if isinstance(layer, LeakyReLU) and not isinstance(layer, _CalledAsBefore):
+    kinds = LeakyReLU, tf.keras.layers.Activation
+    if isinstance(layer, kinds) and not isinstance(layer, _CalledAsBefore):
         layer.__class__ = type(type(layer).__name__, (_CalledAsBefore, type(layer)), {})
     return layer
 

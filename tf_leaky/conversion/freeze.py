@@ -7,6 +7,7 @@ from typing import Any
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model, shown
+from tf_leaky.conversion.folding import folded
 from tf_leaky.conversion.frozen import PRELU_RANK, FrozenLeakyReLU
 from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaking import copied, identity_of
@@ -14,7 +15,7 @@ from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import layers_within
 
 
-def freeze(model: Any, *, target: str = "serving") -> Any:
+def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False) -> Any:
     """Returns a copy of a model in which the slopes of `LeakyReLU` layers are constants.
 
     The outputs are the same. One slope becomes a fixed number, which is one fused operation
@@ -28,6 +29,14 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
             in [0, 1], else where(x > 0, x, alpha * x). "litert" for relu(x) + (-alpha) * relu(-x),
             which LiteRT's converter fuses to PRELU, on inputs of up to four dimensions: LiteRT
             has no PRELU for more, which take the form for serving.
+        fold_batch_norm: Whether batch normalisation, stock or ours, becomes a part of the
+            convolution or Dense layer before it. That layer gets a bias and other weights, and
+            computes in one operation what was computed in several; in float16 and bfloat16,
+            rounding differs. It is left as it is where another layer takes what the convolution
+            returns, too; where that has an activation of its own; in a loop or a tf.function of
+            its own; and where it normalises by the batch at inference. What is left, and why, goes
+            to the logger `tf_leaky` at INFO. The result is for inference: trained on, it no longer
+            normalises.
 
     Returns:
         A new model of the same class, which saves, loads and exports as any other.
@@ -36,7 +45,7 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         That of `LeakyReLU` in x; with "litert", it is 0 at x = 0. There is none in the slopes.
 
     Raises:
-        TypeError: If `model` is no model of `tf.keras`.
+        TypeError: If `model` is no model of `tf.keras`, or `fold_batch_norm` no bool.
         ValueError: If `model` is not built or can't be made again, or `target` is unknown.
 
     Example:
@@ -49,6 +58,11 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
         raise ValueError(
             'freeze: expected target to be "serving" or "litert". '
             f"Received: target={shown(target)}. See the docstring for what each does."
+        )
+    if not isinstance(fold_batch_norm, bool):
+        raise TypeError(
+            "freeze: expected fold_batch_norm to be True or False. "
+            f"Received: fold_batch_norm={shown(fold_batch_norm)}. Give a Python bool."
         )
     check_built_model(model, subject="freeze")
 
@@ -81,4 +95,4 @@ def freeze(model: Any, *, target: str = "serving") -> Any:
             "attribute of their layers leads to them.",
             stacklevel=2,
         )
-    return new
+    return folded(new, subject="freeze") if fold_batch_norm else new

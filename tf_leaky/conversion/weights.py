@@ -161,6 +161,9 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
                 f"{label}, which differs. Nothing was returned."
             )
     mine = {id(twin) for twin in same.values()}
+    for old, new, _ in pairs:
+        if id(old) in replaced:  # which may have a bias that the other has not
+            mine |= {id(each) for each in variables_of(new)}
     kinds = LeakyReLU, tf.keras.layers.PReLU
     for part in layers_within(copy):
         if isinstance(part, kinds):

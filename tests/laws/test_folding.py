@@ -1,0 +1,438 @@
+"""`freeze(..., fold_batch_norm=True)`: what is folded, what is left, and what it computes."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import KERAS_3
+
+from tf_leaky import BatchNormLeakyReLU, convert, freeze, to_keras
+from tf_leaky.structure import layers_within
+
+layers = tf.keras.layers
+register = tf.keras.utils.register_keras_serializable("folding")
+bn = layers.BatchNormalization
+CASES = {
+    "valid, no bias": ((8, 8, 3), lambda: layers.Conv2D(4, 3, use_bias=False), {}),
+    "same, strides": ((8, 8, 3), lambda: layers.Conv2D(4, 3, strides=2, padding="same"), {}),
+    "dilated": ((8, 8, 3), lambda: layers.Conv2D(4, 3, dilation_rate=2), {"scale": False}),
+    "grouped": ((8, 8, 4), lambda: layers.Conv2D(6, 3, groups=2), {"center": False}),
+    "channels first": (
+        (3, 8, 8),
+        lambda: layers.Conv2D(4, 3, data_format="channels_first"),
+        {"axis": 1},
+    ),
+    "1-D, causal": ((9, 3), lambda: layers.Conv1D(4, 3, padding="causal"), {"epsilon": 1e-5}),
+    "3-D": ((5, 5, 5, 2), lambda: layers.Conv3D(4, 3), {"center": False, "scale": False}),
+    "dense": ((5,), lambda: layers.Dense(4), {}),
+    "dense on sequences": ((6, 5), lambda: layers.Dense(4, use_bias=False), {"axis": 2}),
+    "depthwise 1-D": ((9, 3), lambda: layers.DepthwiseConv1D(3, depth_multiplier=2), {}),
+    "depthwise": (
+        (8, 8, 3),
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, padding="same"),
+        {},
+    ),
+    "separable 1-D": ((9, 3), lambda: layers.SeparableConv1D(4, 3, use_bias=False), {}),
+    "separable": ((8, 8, 3), lambda: layers.SeparableConv2D(4, 3, depth_multiplier=2), {}),
+    "transposed 1-D": ((9, 3), lambda: layers.Conv1DTranspose(4, 3, strides=2), {}),
+    "transposed": (
+        (8, 8, 3),
+        lambda: layers.Conv2DTranspose(4, 3, strides=2, padding="same", use_bias=False),
+        {},
+    ),
+    "transposed 3-D": ((5, 5, 5, 2), lambda: layers.Conv3DTranspose(4, 3), {}),
+}
+TOLERANCE = {"float64": 1e-14, "float32": 1e-5, "mixed_float16": 5e-3, "mixed_bfloat16": 4e-2}
+
+
+def drawn(model, seed=3):
+    """The model with weights as after training: gammas of any sign, and variances near 0."""
+    rng = np.random.default_rng(seed)
+    for layer in layers_within(model):
+        for variable in layer.variables if not layers_within(layer) else ():
+            name = getattr(variable, "path", variable.name)
+            values = rng.normal(size=variable.shape)
+            if "variance" in name:
+                values = 10.0 ** rng.uniform(-9, 1, variable.shape)
+            variable.assign(tf.cast(values, variable.dtype))
+    return model
+
+
+def images(model, seed=4):
+    shapes = tf.nest.map_structure(lambda x: x.shape[1:], model.inputs)
+    rng = np.random.default_rng(seed)
+    x = [rng.normal(size=(3, *shape)).astype("float32") for shape in shapes]
+    return x if len(x) > 1 else x[0]
+
+
+def assert_alike(new, model, x, tolerance=1e-5):
+    for mine, theirs in zip(tf.nest.flatten(new(x)), tf.nest.flatten(model(x)), strict=True):
+        expected = np.asarray(theirs).astype("float64")
+        error = np.abs(np.asarray(mine).astype("float64") - expected).max()
+        assert error <= tolerance * np.abs(expected).max()
+
+
+def left_in(model):
+    return [layer.name for layer in layers_within(model) if type(layer) is bn]
+
+
+def stack(name, policy="float32", between=()):
+    shape, make, options = CASES[name]
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        inputs = tf.keras.Input(shape, name="x")
+        parts = [make(), *between, bn(name="bn", **options), layers.LeakyReLU(name="act")]
+        return drawn(tf.keras.Sequential([inputs, *parts]))
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [(name, "float32") for name in CASES]
+    + [
+        (name, each)
+        for name in ("same, strides", "depthwise")
+        for each in TOLERANCE
+        if each != "float32"
+    ],
+)
+def test_what_is_folded_computes_the_same(name, policy):
+    model = stack(name, policy)
+    before = [np.array(each) for each in model.get_weights()]
+    new = freeze(model, fold_batch_norm=True)
+    assert not left_in(new)
+    assert [layer.name for layer in new.layers] == [layer.name for layer in model.layers]
+    assert [v.dtype for v in new.weights] == [model.weights[0].dtype] * len(new.weights)
+    for now, then in zip(model.get_weights(), before, strict=True):  # it is not touched
+        np.testing.assert_array_equal(now, then)
+    x = images(model)
+    if name == "channels first" and not KERAS_3:  # which TensorFlow's CPU kernels don't take
+        return
+    assert_alike(new, model, x, TOLERANCE[policy])
+    assert_alike(to_keras(new), new, x, 0)
+
+
+def test_dropout_in_between_is_nothing_at_inference():
+    model = stack("dense", between=[layers.Dropout(0.5)])
+    new = freeze(model, fold_batch_norm=True)
+    assert left_in(new) == ([] if KERAS_3 else ["bn"])  # tf_keras has an operation there
+    assert_alike(new, model, images(model))
+
+
+def residual(x, width):
+    y = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+    y = layers.ReLU()(bn()(y))
+    y = bn()(layers.Conv2D(width, 3, padding="same", use_bias=False)(y))
+    if x.shape[-1] != width:
+        x = bn()(layers.Conv2D(width, 1, use_bias=False)(x))
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+def resnet():
+    x = tf.keras.Input((12, 12, 3), name="image")
+    y = layers.ReLU()(bn()(layers.Conv2D(8, 3, strides=2, padding="same")(x)))
+    for width in (8, 8, 12):
+        y = residual(y, width)
+    return tf.keras.Model(x, layers.Dense(5)(layers.GlobalAveragePooling2D()(y)))
+
+
+def siamese():
+    tower = tf.keras.Sequential([tf.keras.Input((5,)), layers.Dense(4), bn(), layers.LeakyReLU()])
+    a, b = tf.keras.Input((5,), name="a"), tf.keras.Input((5,), name="b")
+    return tf.keras.Model([a, b], layers.Subtract()([tower(a), tower(b)]))
+
+
+@register
+class Block(layers.Layer):
+    """As users write it: the parts have no names, and training goes to the normalisation."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.parts = [layers.Dense(units, use_bias=False), bn(), layers.LeakyReLU()]
+
+    def call(self, x, training=None):
+        dense, normalization, act = self.parts
+        return act(normalization(dense(x), training=training))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@register
+class Late(layers.Layer):
+    """Makes its parts when it is built."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(4)
+        self.bn = bn()
+        self.dense.build(shape)
+        self.bn.build((*shape[:-1], 4))
+        super().build(shape)
+
+    def call(self, x):
+        return self.bn(self.dense(x))
+
+
+@register
+class Wrapping(layers.Layer):
+    """Is given its parts."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+    def get_config(self):
+        return {**super().get_config(), "inner": tf.keras.layers.serialize(self.inner)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "inner": tf.keras.layers.deserialize(config["inner"])})
+
+
+def of_blocks():
+    x = tf.keras.Input((5,))
+    inner = tf.keras.Sequential([tf.keras.Input((4,)), layers.Dense(3), bn()])
+    y = Wrapping(inner)(Block()(Block()(x)))
+    return tf.keras.Model(x, Late()(y))
+
+
+NETS = {"resnet": resnet, "siamese": siamese, "blocks": of_blocks}
+
+
+@pytest.mark.parametrize("fuse", [False, True], ids=["stock", "ours"])
+@pytest.mark.parametrize("name", NETS)
+def test_nets_are_folded_through_and_through(name, fuse, tmp_path):
+    model = drawn(NETS[name]())
+    if fuse:
+        model = convert(model, alpha=0.1, fuse_batch_norm=True)
+        inside = [type(layer) for layer in layers_within(model)]
+        assert (BatchNormLeakyReLU in inside) == (name != "blocks")
+    new = freeze(model, fold_batch_norm=True)
+    x = images(model)
+    assert left_in(new) == []
+    assert_alike(new, model, x)
+    new.save(tmp_path / "model.keras")
+    assert_alike(tf.keras.models.load_model(tmp_path / "model.keras"), new, x, 0)
+    assert_alike(freeze(new, fold_batch_norm=True), new, x, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nets_drawn_at_random_compute_the_same_or_say_what_is_left(seed, caplog):
+    rng = np.random.default_rng(seed)
+    x = y = tf.keras.Input((8, 8, 2))
+    made, expected, taken = [y], 0, False
+    for _ in range(7):
+        before = y
+        y = layers.Conv2D(
+            4, 3, padding="same", use_bias=bool(rng.integers(2)), name=f"conv_{len(made)}"
+        )(y)
+        convolution = y
+        normalised = rng.random() < 0.8
+        if normalised:
+            y = bn(center=bool(rng.integers(2)), scale=bool(rng.integers(2)))(y)
+        if rng.random() < 0.5:
+            y = layers.LeakyReLU()(y)
+        taken = normalised and rng.random() < 0.3
+        if taken:
+            y = layers.Add()([convolution, y])
+        elif before.shape[-1] == 4 and rng.random() < 0.3:
+            y = layers.Add()([before, y])
+        expected += normalised and not taken
+        made.append(y)
+    model = drawn(tf.keras.Model(x, made[1:]))
+    # an output of the model may be a convolution's, which then has no normalisation after it
+    with caplog.at_level(logging.INFO, "tf_leaky"):
+        new = freeze(model, fold_batch_norm=True)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("folded into" in each for each in said) == expected
+    assert sum("is used elsewhere, too" in each or "not folded" in each for each in said) == len(
+        left_in(new)
+    )
+    assert len(left_in(model)) - len(left_in(new)) == expected
+    assert_alike(new, model, images(model), 1e-4)  # of seven layers, one after the other
+
+
+def used_twice():
+    x = tf.keras.Input((5,))
+    y = layers.Dense(4, name="dense")(x)
+    return tf.keras.Model(x, layers.Add()([y, bn()(y)]))
+
+
+def output():
+    x = tf.keras.Input((5,))
+    y = layers.Dense(4, name="dense")(x)
+    return tf.keras.Model(x, [y, bn()(y)])
+
+
+def shared():
+    x, dense = tf.keras.Input((5,)), layers.Dense(5, name="dense")
+    return tf.keras.Model(x, dense(bn()(dense(x))))
+
+
+def shared_normalization():
+    x, both = tf.keras.Input((5,)), bn()
+    return tf.keras.Model(x, [both(layers.Dense(4)(x)), both(layers.Dense(4)(x))])
+
+
+def active():
+    parts = [layers.Dense(4, activation="relu", name="dense"), bn()]
+    return tf.keras.Sequential([tf.keras.Input((5,)), *parts])
+
+
+def wrong_axis():
+    parts = [layers.Conv2D(4, 3, name="conv"), bn(axis=1)]
+    return tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *parts])
+
+
+def by_the_batch():
+    x = tf.keras.Input((5,))
+    return tf.keras.Model(x, bn()(layers.Dense(4, name="dense")(x), training=True))
+
+
+def first():
+    return tf.keras.Sequential([tf.keras.Input((5,)), bn(), layers.Dense(4, name="dense")])
+
+
+def overflowing():
+    parts = [layers.Dense(4, name="dense", dtype="mixed_float16"), bn(dtype="mixed_float16")]
+    model = tf.keras.Sequential([tf.keras.Input((5,)), *parts])
+    model.layers[1].gamma.assign([1e6] * 4)
+    return model
+
+
+def of_two_precisions():
+    parts = [layers.Dense(4, name="dense", dtype="mixed_float16"), bn(dtype="float32")]
+    return tf.keras.Sequential([tf.keras.Input((5,)), *parts])
+
+
+@register
+class Tied(Block):
+    def call(self, x, training=None):
+        y = super().call(x, training=training)
+        return tf.matmul(y, tf.convert_to_tensor(self.parts[0].kernel), transpose_b=True)
+
+
+@register
+class Curious(Block):
+    def call(self, x, training=None):
+        return super().call(x, training=training) * self.parts[1].momentum
+
+
+@register
+class Choosing(Block):
+    def call(self, x, training=None):
+        for part in self.parts:
+            known = isinstance(part, bn | layers.Dense | layers.LeakyReLU)
+            x = part(x) if known else x + 1
+        return x
+
+
+@register
+class Compiled(Block):
+    @tf.function
+    def call(self, x, training=None):
+        return super().call(x, training=training)
+
+
+@register
+class OfItsOwn(layers.Dense):
+    def call(self, x):
+        return super().call(x) ** 2
+
+
+def in_a_model(make):
+    x = tf.keras.Input((5,))
+    return lambda: tf.keras.Model(x, make()(x))
+
+
+def subclassed():
+    return tf.keras.Sequential([tf.keras.Input((5,)), OfItsOwn(4, name="own"), bn()])
+
+
+LEFT = {
+    "used twice": (used_twice, "what dense returns is used elsewhere"),
+    "an output": (output, "what dense returns is used elsewhere"),
+    "a shared layer": (shared, "what dense returns is used elsewhere"),
+    "a shared normalisation": (shared_normalization, "no one convolution or Dense layer"),
+    "an activation of its own": (active, "dense has an activation of its own"),
+    "another axis": (wrong_axis, "its axis isn't that of the channels of conv"),
+    "by the batch": (by_the_batch, "change at inference"),
+    "nothing before": (first, "no one convolution or Dense layer"),
+    "overflow": (overflowing, "would overflow"),
+    "two precisions": (of_two_precisions, "dense computes in float16"),
+    "weights used elsewhere": (in_a_model(Tied), "are used elsewhere"),
+    "attributes used": (in_a_model(Curious), "can't be made without it"),
+    "looked at by its class": (in_a_model(Choosing), "can't be made without it"),
+    "a function of its own": (in_a_model(Compiled), "no one convolution or Dense layer|elsewhere"),
+    "a class of the user's": (subclassed, "no one convolution or Dense layer"),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_can_not_be_folded_is_left_and_named(name, caplog):
+    make, why = LEFT[name]
+    model = make()
+    x = images(model)
+    with caplog.at_level(logging.INFO, "tf_leaky"):
+        new = freeze(model, fold_batch_norm=True)
+    assert len(left_in(new)) == len(left_in(model)) == 1
+    said = [r.getMessage() for r in caplog.records if "not folded" in r.getMessage()]
+    assert len(said) == 1
+    assert re.search(why, said[0]), said
+    np.testing.assert_array_equal(new.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_trainable_flags_and_compile_settings_stay():
+    model = stack("dense")
+    model.layers[0].trainable = False
+    model.compile("adam", "mse")
+    new = freeze(model, fold_batch_norm=True)
+    assert not new.layers[0].trainable
+    assert not new.trainable_variables
+    new.evaluate(images(model), np.zeros((3, 4)), verbose=0)
+
+
+def test_fold_batch_norm_is_a_bool():
+    with pytest.raises(TypeError, match=r"freeze: expected fold_batch_norm .* Received: .*1"):
+        freeze(stack("dense"), fold_batch_norm=1)
+
+
+def operations_served(model, folder, x):
+    """What a session runs of an export, after Grappler."""
+    model.export(folder, verbose=False) if KERAS_3 else model.export(folder)
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(folder)).signature_def
+        (given,), (made,) = (
+            each.values()
+            for each in (
+                signature["serving_default"].inputs,
+                signature["serving_default"].outputs,
+            )
+        )
+        options = tf.compat.v1.RunOptions(output_partition_graphs=True)
+        metadata = tf.compat.v1.RunMetadata()
+        session.run(made.name, {given.name: x}, options=options, run_metadata=metadata)
+    graphs = metadata.partition_graphs
+    nodes = [node for graph in graphs for node in graph.node]
+    nodes += [node for graph in graphs for f in graph.library.function for node in f.node_def]
+    return nodes
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_a_convolution_and_its_activation_are_one_operation(tmp_path):
+    """After Grappler, as in a server."""
+    new = freeze(stack("same, strides"), fold_batch_norm=True)
+    nodes = operations_served(new, tmp_path / "model", images(new))
+    (fused,) = [node for node in nodes if "Conv2D" in node.op]
+    assert fused.op.endswith("FusedConv2D")  # oneDNN has its own
+    assert list(fused.attr["fused_ops"].list.s) == [b"BiasAdd", b"LeakyRelu"]
+    loose = {"LeakyRelu", "Mul", "AddV2", "Sub", "Rsqrt", "BiasAdd", "FusedBatchNormV3"}
+    assert not {node.op for node in nodes} & loose

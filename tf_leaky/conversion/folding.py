@@ -1,0 +1,263 @@
+"""Batch normalisation folded into the convolution or Dense layer before it, as exact arithmetic.
+
+At inference y = gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta is itself a convolution,
+of another kernel and bias. Which layer comes right before a normalisation, and who else reads what
+it returns, is seen in a trace of the model, so that models of any kind are looked at in one way.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_leaky.conversion.remaking import copied, identity_of
+from tf_leaky.conversion.weights import pairs_of
+from tf_leaky.keras_compat import handle_of, recorded_inputs, trace
+from tf_leaky.structure import is_graph, layers_within
+
+_log = logging.getLogger("tf_leaky")
+_layers = tf.keras.layers
+_TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
+_DEPTHWISE = (_layers.DepthwiseConv1D, _layers.DepthwiseConv2D)
+_SEPARABLE = (_layers.SeparableConv1D, _layers.SeparableConv2D)
+_KINDS = (
+    *(_layers.Conv1D, _layers.Conv2D, _layers.Conv3D, _layers.Dense),
+    *(*_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE),
+)
+
+
+@dataclass
+class _Call:
+    """A call of a layer while a model was traced."""
+
+    x: Any
+    y: Any
+    reads: int
+    """The operations within it that take `x`."""
+
+
+@dataclass
+class _Fold:
+    """A normalisation, the layer that it is folded into, and the weights of that one."""
+
+    linear: Any
+    normalization: Any
+    weights: list[Any]
+
+
+def folded(model: Any, *, subject: str) -> Any:
+    """Returns a copy of a model with batch normalisation folded wherever that is exact.
+
+    The layer before it gets a bias. A layer that computes nothing keeps the normalisation's name.
+    What is left, and why, is logged at INFO.
+
+    Args:
+        model: A built model.
+        subject: The name that a message starts with.
+    """
+    folds = _folds(model, subject)
+    while folds:
+        new, wrong = _copy(model, folds, subject)
+        for fold in wrong:
+            _left(fold.normalization, "the layer that it is in can't be made without it", subject)
+        if not wrong:
+            for fold in folds:
+                names = fold.normalization.name, fold.linear.name
+                _log.info("%s: %s: folded into %s", subject, *names)
+            return new
+        folds = [fold for fold in folds if fold not in wrong]
+    return model
+
+
+def _left(normalization: Any, why: str, subject: str) -> None:
+    _log.info("%s: %s: not folded, as %s", subject, normalization.name, why)
+
+
+def _folds(model: Any, subject: str) -> list[_Fold]:
+    """What can be folded in a model."""
+    within = layers_within(model)
+    linears = [layer for layer in within if type(layer) in _KINDS]
+    normalizations = [layer for layer in within if type(layer) is _layers.BatchNormalization]
+    if not normalizations:
+        return []
+    tracer = _Tracer(model, linears + normalizations)
+    makers = {id(call.y): layer for layer in linears for call in tracer.calls[id(layer)]}
+    folds = []
+    for each in normalizations:
+        found = _fold(each, makers, tracer)
+        if isinstance(found, str):
+            _left(each, found, subject)
+        else:
+            folds.append(found)
+    return folds
+
+
+def _fold(normalization: Any, makers: dict[int, Any], tracer: _Tracer) -> _Fold | str:
+    """How a normalisation is folded, or why it can't be."""
+    calls = tracer.calls[id(normalization)]
+    before = {id(linear): linear for call in calls if (linear := makers.get(id(call.x)))}
+    if len(before) != 1 or any(id(call.x) not in makers for call in calls):
+        return "no one convolution or Dense layer comes right before it"
+    (linear,) = before.values()
+    made = {id(call.y): call.y for call in tracer.calls[id(linear)]}
+    for key, y in made.items():
+        read = sum(call.reads for call in calls if id(call.x) == key)
+        if not read or read != _users(y):
+            return f"what {linear.name} returns is used elsewhere, too"
+    users = tracer.users_of_weights(linear), tracer.users_of_weights(normalization)
+    if None in users or users[1] != {"ReadVariableOp"}:
+        return f"weights of it or of {linear.name} are used elsewhere, or change at inference"
+    if linear.activation is not tf.keras.activations.linear:
+        return f"{linear.name} has an activation of its own"
+    if linear.compute_dtype != normalization.compute_dtype:
+        return f"{linear.name} computes in {linear.compute_dtype}"
+    rank = calls[0].x.shape.rank
+    axis = int(np.ravel(normalization.axis)[0])
+    if rank is None or axis % rank != _axis_of_channels(linear) % rank:
+        return f"its axis isn't that of the channels of {linear.name}"
+    weights = _folded_weights(linear, normalization)
+    if weights is None:
+        return f"{linear.name} has other weights than a kernel and a bias, or these would overflow"
+    return _Fold(linear, normalization, weights)
+
+
+def _axis_of_channels(linear: Any) -> int:
+    if getattr(linear, "data_format", "channels_last") == "channels_last":
+        return -1
+    return 1 - len(linear.weights[0].shape)  # before those of its kernel's spatial axes
+
+
+def _folded_weights(linear: Any, normalization: Any) -> list[Any] | None:
+    """Kernels and bias with the normalisation in them, computed in float64."""
+    weights: list[Any] = [_float64(each) for each in linear.weights]
+    *kernels, bias = weights if linear.use_bias else [*weights, 0.0]
+    if len(kernels) != (2 if type(linear) in _SEPARABLE else 1):  # as with LoRA, or quantized
+        return None
+    gamma, beta = (
+        default if variable is None else _float64(variable)
+        for variable, default in ((normalization.gamma, 1.0), (normalization.beta, 0.0))
+    )
+    mean, variance = map(_float64, (normalization.moving_mean, normalization.moving_variance))
+    with np.errstate(all="ignore"):  # what isn't finite is seen below
+        scale = gamma / np.sqrt(variance + normalization.epsilon)
+        bias = (bias - mean) * scale + beta
+        if type(linear) in _DEPTHWISE:
+            scale = scale.reshape(kernels[-1].shape[-2:])
+        elif type(linear) in _TRANSPOSED:
+            scale = scale[:, np.newaxis]
+        kernels[-1] = kernels[-1] * scale
+    new = [tf.cast(each, linear.weights[0].dtype) for each in (*kernels, bias)]
+    finite = [tf.reduce_all(tf.math.is_finite(tf.cast(v, linear.compute_dtype))) for v in new]
+    return new if all(finite) else None
+
+
+def _float64(variable: Any) -> np.ndarray:
+    return np.asarray(variable).astype("float64")
+
+
+def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold]]:
+    """A copy with all of this folded, and what did not come out right in it."""
+    linears = {id(fold.linear): fold for fold in folds}
+    normalizations = {id(fold.normalization): fold for fold in folds}
+
+    def rule(found: Any, host: Any) -> Any:
+        if id(found) in linears:
+            return type(found).from_config({**found.get_config(), "use_bias": True})
+        if id(found) in normalizations:
+            return _layers.Activation("linear", **identity_of(found))
+        return None
+
+    try:
+        new = copied(model, rule, subject=subject)
+        twins = {id(old): twin for old, twin, _ in pairs_of(model, new, lambda _: None, subject)}
+        tracer = _Tracer(new, [twins[key] for key in (*linears, *normalizations)])
+    except Exception:  # of any kind: a layer of the user's may look at what it holds
+        inner = [fold for fold in folds if not _in_graphs(model, fold)]
+        if not inner:
+            raise
+        return None, inner
+    wrong = []
+    for fold in folds:
+        linear, nothing = twins[id(fold.linear)], twins[id(fold.normalization)]
+        made = [id(call.y) for call in tracer.calls[id(linear)]]
+        taken = [id(call.x) for call in tracer.calls[id(nothing)]]
+        if (
+            not (made == taken and made)
+            or type(nothing) is not _layers.Activation
+            or len(linear.weights) != len(fold.weights)
+        ):
+            wrong.append(fold)
+            continue
+        for variable, value in zip(linear.weights, fold.weights, strict=True):
+            variable.assign(value)
+    return new, wrong
+
+
+def _in_graphs(model: Any, fold: _Fold) -> bool:
+    """Whether both layers stand in Sequential or functional models, and in nothing else."""
+    waiting, found = [model], set()
+    for each in waiting:  # grows
+        if is_graph(each) and id(each) not in found:
+            waiting += each.layers
+        found.add(id(each))
+    return {id(fold.linear), id(fold.normalization)} <= found
+
+
+class _Tracer:
+    """A trace of a model for inference, with the calls of some of its layers."""
+
+    def __init__(self, model: Any, layers: list[Any]) -> None:
+        self.calls: dict[int, list[_Call]] = {id(layer): [] for layer in layers}
+        self._reads: dict[int, int] = {}
+        kinds = [type(layer) for layer in layers]
+        try:
+            for layer, kind in zip(layers, kinds, strict=True):
+                layer.__class__ = type(kind.__name__, (_Noted, kind), {"_tf_leaky_tracer": self})
+            function = trace(model, recorded_inputs(model), training=None)
+        finally:
+            for layer, kind in zip(layers, kinds, strict=True):
+                layer.__class__ = kind
+        self._graph = function.graph
+
+    def called(self, layer: Any, kind: Any, arguments: Any, keywords: Any) -> Any:
+        """Calls a layer, and notes what it took and returned."""
+        x = arguments[0] if arguments else keywords.get("inputs")
+        graph = tf.compat.v1.get_default_graph()
+        watched = [x, *(graph.capture(handle_of(each)) for each in layer.weights)]
+        before = [_users(each) for each in watched]
+        y = kind.__call__(layer, *arguments, **keywords)
+        reads = [_users(each) - n for each, n in zip(watched, before, strict=True)]
+        self.calls[id(layer)].append(_Call(x, y, reads[0]))
+        for each, count in zip(watched[1:], reads[1:], strict=True):
+            self._reads[id(each)] = self._reads.get(id(each), 0) + count
+        return y
+
+    def users_of_weights(self, layer: Any) -> set[str] | None:
+        """The types of operations that use a layer's weights; None if any are outside of it."""
+        types = set()
+        for each in layer.weights:
+            inner = self._graph.capture(handle_of(each))
+            if _users(inner) != self._reads.get(id(inner)):
+                return None
+            types |= {operation.type for operation in inner.consumers()}
+        return types
+
+
+def _users(x: Any) -> int:
+    """How many operations of a graph take a tensor."""
+    return len(x.consumers()) if isinstance(x, tf.Tensor) else 0
+
+
+class _Noted:
+    """A layer while a model is traced."""
+
+    _tf_leaky_tracer: _Tracer
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        kind = type(self).__mro__[2]
+        return self._tf_leaky_tracer.called(self, kind, arguments, keywords)
