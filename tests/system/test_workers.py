@@ -5,8 +5,10 @@ MultiWorkerMirroredStrategy in two processes that speak gRPC over loopback. This
 computes the same by itself.
 """
 
+import contextlib
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -25,62 +27,33 @@ WORKER = Path(worker.__file__)
 PATH = os.pathsep.join([str(WORKER.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def environments(workers):
-    """The environment of each worker; one alone is in no cluster."""
-    if workers == 1:
-        return [{}]
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    tasks = [{"type": "worker", "index": i} for i in range(workers)]
-    return [
-        {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-        for task in tasks
-    ]
-
-
 def run(folder, workers, *arguments):
-    """Runs `worker.py` so many times at once; their exit statuses and logs, when all have ended."""
-    logs = [folder / f"{i}.log" for i in range(workers)]
+    """What so many processes of `worker.py` found, once all have ended; one is in no cluster."""
     command = [sys.executable, WORKER, folder, *arguments]
-    processes = []
-    try:
-        for log, environment in zip(logs, environments(workers), strict=True):
-            with log.open("w") as file:
-                processes.append(
-                    subprocess.Popen(
-                        command,
-                        stdout=file,
-                        stderr=file,
-                        env=os.environ | environment | {"PYTHONPATH": PATH},
-                    )
-                )
-        return [process.wait() for process in processes], [log.read_text() for log in logs]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def read(path):
-    """What a worker found, as `{what: {which: array}}`; what has no `which` as an array."""
-    found = {}
-    with np.load(path) as arrays:
-        for key, array in arrays.items():
-            what, _, which = key.partition("/")
-            if which:
-                found.setdefault(what, {})[which] = array
-            else:
-                found[what] = array
-    return found
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(workers)]}
+    logs = [folder / f"{i}.log" for i in range(workers)]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for i, log in enumerate(logs):
+            config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
+            environment = {"PYTHONPATH": PATH} | ({"TF_CONFIG": config} if workers > 1 else {})
+            output = stack.enter_context(log.open("w"))
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=os.environ | environment
+            )
+            processes.append(process)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        statuses = [process.wait() for process in processes]
+    assert statuses == [0] * workers, "\n".join(log.read_text()[-3000:] for log in logs)
+    return [pickle.loads((folder / f"{i}.pickle").read_bytes()) for i in range(workers)]
 
 
 class Several:
     """A run of `worker.py` with two replicas: its folder, and what each worker found."""
 
     def __init__(self, folder, workers):
-        self.folder = folder
-        statuses, logs = run(folder, workers)
-        assert statuses == [0] * workers, "\n".join(log[-3000:] for log in logs)
-        self.found = [read(folder / f"{i}.npz") for i in range(workers)]
+        self.folder, self.found = folder, run(folder, workers)
         assert [each["replicas"] for each in self.found] == [2] * workers
 
     def slopes(self, what):
@@ -147,7 +120,7 @@ def test_slopes_and_files_are_those_of_one_device(several):
     under_the_strategy = [several.slopes(what) for what in ("reloaded", "filled")]
     for each in (*under_the_strategy, alone(reloaded), alone(filled)):
         assert_close(each, found, rtol=0)
-    worker.train_again(reloaded)
+    reloaded.fit(worker.data()[2], shuffle=False, verbose=0)
     assert_close(several.slopes("trained again"), alone(reloaded), rtol=1e-5, atol=1e-6)
 
     worker.push(model)
@@ -170,10 +143,10 @@ def test_frozen_exported_and_converted_models_of_replicas_are_those_of_one_devic
     (answer,) = serve(**dict(zip(names, x, strict=True))).values()
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-6)
 
-    stock, converted = found["stock"], found["converted"]
-    np.testing.assert_allclose(converted["before"], stock["before"], rtol=1e-6)
-    np.testing.assert_array_equal(*converted["after"])
-    np.testing.assert_allclose(converted["after"][0], stock["after"][0], rtol=1e-4, atol=1e-6)
+    (before, after), (stock_before, stock_after) = found["converted"], found["stock"]
+    np.testing.assert_allclose(before, stock_before, rtol=1e-6)
+    np.testing.assert_array_equal(*after)
+    np.testing.assert_allclose(after[0], stock_after[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(KERAS_3, reason="`fit` of Keras 3 fails there")
@@ -184,7 +157,7 @@ def test_export_of_a_model_of_several_workers_is_refused(two_workers):
             "export_saved_model: expected a model that this process can run by itself. Received: "
             "model='model.*', made under MultiWorkerMirroredStrategy with 2 workers. Save it, load "
             "the file outside of the strategy, and export that.",
-            str(found.get("refused")),
+            found["refused"],
         )
     assert not (two_workers.folder / "exported").exists()
 
@@ -192,7 +165,5 @@ def test_export_of_a_model_of_several_workers_is_refused(two_workers):
 @pytest.mark.skipif(not KERAS_3, reason="a limit of Keras 3")
 def test_keras_3_does_not_fit_on_several_workers(tmp_path):
     """A sentence of the README. If this fails, it is out of date."""
-    statuses, logs = run(tmp_path, 2, "fit")
-    assert statuses == [0, 0], "\n".join(log[-3000:] for log in logs)
-    for i in range(2):
-        assert "PerReplica" in str(read(tmp_path / f"{i}.npz").get("error"))
+    for found in run(tmp_path, 2, "fit"):
+        assert "PerReplica" in found["error"]

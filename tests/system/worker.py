@@ -1,13 +1,14 @@
 """Trains on several replicas, in processes of their own: `python worker.py FOLDER [fit]`.
 
 With TF_CONFIG set this is one worker of MultiWorkerMirroredStrategy, else two replicas of
-MirroredStrategy on two logical CPUs. What it found goes to `FOLDER/<worker>.npz`, for
+MirroredStrategy on two logical CPUs. What it found goes to `FOLDER/<worker>.pickle`, for
 `test_workers.py`, which computes the same in one process and on one device. With `fit`, each
 writes whether Keras trains a model of its own.
 """
 
 import faulthandler
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -137,18 +138,6 @@ def push(model):
     model.fit(down.take(1), shuffle=False, verbose=0)
 
 
-def train_again(model):
-    """One more epoch."""
-    model.fit(data()[2], shuffle=False, verbose=0)
-
-
-class Results(dict):
-    """Arrays by `what/which`."""
-
-    def put(self, what, values):
-        self.update({f"{what}/{name}": value for name, value in values.items()})
-
-
 def wait_for_all(strategy):
     """Returns when every worker has come here."""
     strategy.reduce("SUM", strategy.run(lambda: tf.constant(1.0)), axis=None).numpy()
@@ -165,10 +154,10 @@ def save_and_reload(strategy, model, folder, worker, results):
         reloaded = tf.keras.models.load_model(folder / "model.keras")
         filled = make_model()
         filled.load_weights(folder / "model.weights.h5")
-    results.put("reloaded", slopes(strategy, reloaded))
-    results.put("filled", slopes(strategy, filled))
-    train_again(reloaded)
-    results.put("trained again", slopes(strategy, reloaded))
+    results["reloaded"] = slopes(strategy, reloaded)
+    results["filled"] = slopes(strategy, filled)
+    reloaded.fit(data()[2], shuffle=False, verbose=0)
+    results["trained again"] = slopes(strategy, reloaded)
 
 
 def rewrite(strategy, model, folder, results):
@@ -185,10 +174,10 @@ def rewrite(strategy, model, folder, results):
     with strategy.scope():
         converted = convert(stock)
     for name, each in (("stock", stock), ("converted", converted)):
-        results[f"{name}/before"] = each.predict(x[0], verbose=0)
+        before = each.predict(x[0], verbose=0)
         each.fit(batches, shuffle=False, verbose=0)
         parts = strategy.experimental_local_results(variable(each.layers[-1]))
-        results[f"{name}/after"] = np.stack([np.asarray(part) for part in parts])
+        results[name] = before, [np.asarray(part) for part in parts]
 
 
 def fit(strategy, results):
@@ -204,11 +193,11 @@ def fit(strategy, results):
 
 def compare(strategy, worker, folder, results):
     """Everything that is held against one device."""
-    results.put("gradient", gradients(strategy))
+    results["gradient"] = gradients(strategy)
     with strategy.scope():
         model = make_model()
-    results.put("monitor", train(model))
-    results.put("trained", slopes(strategy, model))
+    results["monitor"] = train(model)
+    results["trained"] = slopes(strategy, model)
     save_and_reload(strategy, model, folder, worker, results)
     if CLUSTER:
         try:
@@ -218,12 +207,12 @@ def compare(strategy, worker, folder, results):
     else:
         rewrite(strategy, model, folder, results)
     push(model)
-    results.put("pushed", slopes(strategy, model))
+    results["pushed"] = slopes(strategy, model)
 
 
 def main(folder, what="compare"):
     faulthandler.dump_traceback_later(SECONDS, exit=True)
-    folder, results = Path(folder), Results()
+    folder, results = Path(folder), {}
     strategy = replicated()
     worker = strategy.cluster_resolver.task_id if CLUSTER else 0
     results["replicas"] = strategy.num_replicas_in_sync
@@ -231,7 +220,7 @@ def main(folder, what="compare"):
         fit(strategy, results)
     else:
         compare(strategy, worker, folder, results)
-    np.savez(folder / f"{worker}.npz", **results)
+    (folder / f"{worker}.pickle").write_bytes(pickle.dumps(results))
 
 
 if __name__ == "__main__":
