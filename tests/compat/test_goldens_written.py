@@ -1,41 +1,13 @@
-"""Goldens are written whole and never changed; and which of them no Keras reads."""
+"""Which goldens no Keras reads, and why."""
 
 import zipfile
 
-import cases
 import pytest
 import tensorflow as tf
 import write_goldens
 from conftest import KERAS_3
 
 import tf_leaky
-
-
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
-def test_goldens_are_only_ever_added(tmp_path):
-    first, second = cases.FILES[:2]
-    assert write_goldens.main(tmp_path, [first]) == [cases.names(first)]
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(before) == 2
-    assert write_goldens.main(tmp_path, [first, second]) == [cases.names(second)]
-    assert write_goldens.main(tmp_path, [first, second]) == []
-    assert {path: path.read_bytes() for path in before} == before
-    (version,) = tmp_path.iterdir()
-    assert {path.name for path in (version / write_goldens.KERAS).iterdir()} == {
-        cases.names(first),
-        cases.names(second),
-    }
-
-
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
-def test_a_golden_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(write_goldens.Path, "write_text", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_goldens.main(tmp_path, cases.FILES[:1])
-    assert list(tmp_path.rglob("*.json")) == list(tmp_path.rglob("*.zip")) == []
 
 
 def unpacked(keras, case, folder):

@@ -32,7 +32,7 @@ CASES = {
 }
 
 
-def trained(shape, make, axis, low=0.05):
+def trained(shape, make, axis):
     """A model as after training: slopes that no initial value is, some above 1."""
     tf.keras.utils.set_random_seed(4)
     activation = LeakyReLU(0.25, trainable_alpha=True, axis=axis, alpha_constraint=None)
@@ -40,14 +40,8 @@ def trained(shape, make, axis, low=0.05):
         [tf.keras.Input(shape, name="x"), make(), activation, layers.Flatten(), layers.Dense(3)]
     )
     rng = np.random.default_rng(5)
-    activation.alpha.assign(rng.uniform(low, 1.5, activation.alpha.shape))
+    activation.alpha.assign(rng.uniform(0.05, 1.5, activation.alpha.shape))
     return model, rng.normal(size=(6, *shape)).astype("float32")
-
-
-@pytest.fixture(params=CASES)
-def case(request):
-    model, x = trained(*CASES[request.param])
-    return model, x, CASES[request.param][2] is None
 
 
 def litert(model, examples=None):
@@ -80,19 +74,35 @@ def run_litert(content, x):
     return names, y
 
 
+def run_onnx(model, x):
+    """The names of the operations of an onnx model, and what onnxruntime answers."""
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (given,) = session.get_inputs()
+    (y,) = session.run(None, {given.name: x})
+    return {node.op_type for node in model.graph.node}, y
+
+
 LOOSE = {"MUL", "NEG", "RELU", "MAXIMUM", "SELECT", "SELECT_V2", "ADD", "GREATER", "DEQUANTIZE"}
+LOOSE_IN_ONNX = {"Mul", "Neg", "Relu", "Max", "Where", "Add", "Greater"}
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_litert_has_one_fused_operation(int8, case):
-    model, x, one_slope = case
-    content = litert(freeze(model, target="litert"), x if int8 else None)
-    names, y = run_litert(content, x)
-    assert ("LEAKY_RELU" if one_slope else "PRELU") in names
-    assert not names & LOOSE
+@pytest.mark.parametrize("name", CASES)
+def test_litert_and_onnx_have_one_fused_operation(name, tmp_path):
+    model, x = trained(*CASES[name])
     expected = model.predict(x, verbose=0)
-    error = np.abs(y - expected).max() / np.abs(expected).max()
-    assert error <= (0.06 if int8 else 1e-5)
+    frozen, one_slope = freeze(model, target="litert"), CASES[name][2] is None
+    content = litert(frozen)
+    for each, within in ((content, 1e-5), (litert(frozen, x), 0.06)):
+        names, y = run_litert(each, x)
+        assert ("LEAKY_RELU" if one_slope else "PRELU") in names
+        assert not names & LOOSE
+        assert np.abs(y - expected).max() <= within * np.abs(expected).max()
+    (tmp_path / "model.tflite").write_bytes(content)
+    made, _ = tf2onnx.convert.from_tflite(str(tmp_path / "model.tflite"), opset=17)
+    names, y = run_onnx(made, x)
+    assert ("LeakyRelu" if one_slope else "PRelu") in names
+    assert not names & LOOSE_IN_ONNX
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_litert_has_no_prelu_of_five_dimensions():
@@ -108,31 +118,10 @@ def test_litert_has_no_prelu_of_five_dimensions():
         litert(frozen)
 
 
-def run_onnx(model, x):
-    """The names of the operations of an onnx model, and what onnxruntime answers."""
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    (given,) = session.get_inputs()
-    (y,) = session.run(None, {given.name: x})
-    return {node.op_type for node in model.graph.node}, y
-
-
-LOOSE_IN_ONNX = {"Mul", "Neg", "Relu", "Max", "Where", "Add", "Greater"}
-
-
-def test_onnx_of_a_litert_file_has_one_operation(case, tmp_path):
-    model, x, one_slope = case
-    (tmp_path / "model.tflite").write_bytes(litert(freeze(model, target="litert")))
-    made, _ = tf2onnx.convert.from_tflite(str(tmp_path / "model.tflite"), opset=17)
-    names, y = run_onnx(made, x)
-    assert ("LeakyRelu" if one_slope else "PRelu") in names
-    assert not names & LOOSE_IN_ONNX
-    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.skipif(not KERAS_3, reason="tf_keras has no model.export of ONNX")
-@pytest.mark.parametrize("case", ["one slope", "one slope, dense"], indirect=True)
-def test_onnx_of_keras_has_leaky_relu(case, tmp_path):
-    model, x, _ = case
+@pytest.mark.parametrize("name", ["one slope", "one slope, dense"])
+def test_onnx_of_keras_has_leaky_relu(name, tmp_path):
+    model, x = trained(*CASES[name])
     frozen = freeze(model)
     frozen(x[:1])
     frozen.export(tmp_path / "model.onnx", format="onnx", verbose=False)
