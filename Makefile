@@ -9,7 +9,7 @@ PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(PARALLEL)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo serve batch convert distributed why bench test test-all test-slow test-floor zoo goldens lint format wheel clean
+.PHONY: demo serve batch convert distributed why docs bench test test-all test-slow test-floor zoo goldens lint format wheel clean
 
 demo: .venv/ready-examples  ## Train, save, reload, export and plot on real data
 	$(BIN)/python examples/digits.py
@@ -28,6 +28,9 @@ distributed: .venv/ready-examples  ## Train by two worker processes on this mach
 
 why: .venv/ready-examples  ## The claims about leaky ReLU as runs, tables and pictures
 	for claim in dying gradient_flow sensitivity slopes; do $(BIN)/python examples/why_leaky/$$claim.py || exit 1; done
+
+docs: .venv/ready-docs  ## The pages, from the docstrings and docs/, into build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -b html docs build/docs
 
 test: lint  ## Before each commit: the laws under Keras 3, a few of them under tf_keras (minutes)
 	$(PYTEST) --dist worksteal tests/laws

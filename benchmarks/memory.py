@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nets import ACTIVATIONS, compiled_net, images
-from benchmarks.tables import table, turned
+from benchmarks.tables import by_kind
 from benchmarks.timing import quartiles
 
 THREADS = {"default threads": 0, "1 thread": 1, "2 threads": 2}  # inter-op; TensorFlow's 0 is all
@@ -66,8 +66,7 @@ def report(results: dict[str, Any]) -> str:
         "MiB": "Peak memory of training steps, median MiB",
         "MiB, quartiles": "Peak memory of training steps, quartiles in MiB",
     }
-    columns = {kind: {net: results[net][kind] for net in results} for kind in kinds}
-    return "\n\n".join(table(kinds[kind], turned(columns[kind])) for kind in kinds)
+    return by_kind(kinds, results)
 
 
 def peak_of_training(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.tables import table, turned
+from benchmarks.tables import by_kind
 from benchmarks.timing import interleaved, summary
 from tf_leaky import LeakyReLU
 
@@ -84,8 +84,7 @@ def report(results: dict[str, Any]) -> str:
         "ratios, quartiles": "Forward + backward, quartiles of the ratios by round",
         "slope gradient errors": "Largest error of the slope's gradient, relative",
     }
-    columns = {kind: {size: results[size][kind] for size in results} for kind in kinds}
-    return "\n\n".join(table(kinds[kind], turned(columns[kind])) for kind in kinds)
+    return by_kind(kinds, results)
 
 
 def _noise(shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:

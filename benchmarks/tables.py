@@ -37,3 +37,12 @@ def turned(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
         name: {title: column[name] for title, column in columns.items() if name in column}
         for name in names
     }
+
+
+def by_kind(kinds: Mapping[str, str], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of each kind of figures, by setting. Kinds that an older run lacks are left out."""
+    columns = {
+        kind: {setting: found[kind] for setting, found in results.items() if kind in found}
+        for kind in kinds
+    }
+    return "\n\n".join(table(kinds[kind], turned(each)) for kind, each in columns.items() if each)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nets import ACTIVATIONS, compiled_net, images
-from benchmarks.tables import table, turned
+from benchmarks.tables import by_kind
 from benchmarks.timing import interleaved, summary
 
 RATIOS = {
@@ -59,5 +59,4 @@ def report(results: dict[str, Any]) -> str:
         "ratios": "Training step, ratio of medians",
         "ratios, quartiles": "Training step, quartiles of the ratios by round",
     }
-    columns = {kind: {net: results[net][kind] for net in results} for kind in kinds}
-    return "\n\n".join(table(kinds[kind], turned(columns[kind])) for kind in kinds)
+    return by_kind(kinds, results)

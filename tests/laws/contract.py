@@ -29,23 +29,26 @@ POINTS = (*(sign + size for size in SIZES for sign in "+-"), "NaN")
 HEAD = """\
 # The contract at the edges
 
-What `tf_leaky` returns at zeros, infinities, NaN and the ends of the number line, and where others
-differ. A cell holds y; dx; dalpha for an upstream of 1 (peers with a fixed slope have no dalpha).
-It holds in float16, bfloat16, float32 and float64, and in tf_leaky for fixed and for trained
-slopes. "same" is what tf_leaky returns; what differs is bold. Everything here is measured:
+After this page you know what `tf_leaky` returns at zeros, infinities, NaN and the ends of the
+number line, and where TensorFlow, Keras and PyTorch return something else.
+
+A cell has y; dx; dalpha for an upstream of 1. (Others with a fixed slope have no dalpha.) It is
+the same in float16, bfloat16, float32 and float64, and in tf_leaky for fixed and for trained
+slopes. "same" is what tf_leaky returns; what differs is bold. Every cell is measured:
 
 ```sh
 python tests/laws/contract.py    # writes this page
-pytest tests/laws/test_contract.py    # holds it, in eager mode, in a graph and by XLA
+pytest tests/laws/test_contract.py    # checks it, in eager mode, in a graph and under XLA
 ```
 
-Subnormal numbers are a zero of their sign to many kernels of TensorFlow, the stock ones too, and
-numbers to others and to torch. So there, and where alpha*x is subnormal, the answer at 0 is as
-right as the one told here. `positive_alpha=True` reads x off y: it computes with max(alpha, 1e-3),
-and dalpha is -inf where y overflowed to -inf, 0 where y went to 0.
+Many kernels of TensorFlow, the stock ones too, treat a subnormal number as a zero of its sign.
+Other kernels and PyTorch do not. So for subnormal x, and where alpha*x is subnormal, the values
+at 0 are correct, too. `positive_alpha=True` computes x from y, with max(alpha, 1e-3): dalpha is
+-inf where y overflowed to -inf, and 0 where y became 0.
 
-Keras is Keras 3 here. The LeakyReLU of tf_keras takes a negative alpha and answers as
-`tf.nn.leaky_relu` does, but that at alpha = 0 it is ReLU: 0 for -inf too. Its PReLU is Keras 3's.
+Keras is Keras 3 here. The LeakyReLU of tf_keras takes a negative alpha and returns what
+`tf.nn.leaky_relu` does, except at alpha = 0, where it is ReLU: 0 for -inf, too. Its PReLU is
+that of Keras 3.
 """
 
 

@@ -630,7 +630,7 @@ def test_picture_holds_the_distributions(pyplot):
     assert values[first] == pytest.approx((BEFORE <= 0).mean(), abs=0.02)
     assert sees.get_fill()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["what it sees", "what it sends on"]
+    assert labels == ["input", "output"]
 
 
 def test_monitor_draws_its_values(pyplot):

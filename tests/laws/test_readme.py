@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
+def test_python_blocks_run_in_order(tmp_path, monkeypatch):
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
     namespace = {}
@@ -23,9 +23,13 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert len(blocks) >= 5
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
-    for made in ("model.keras", "saved_models/mine/1", "saved_models/mine/2", "slopes.png"):
+    for made in ("model.keras", "saved_models/mine/1", "saved_models/mine/2", "monitor.png"):
         assert (tmp_path / made).exists()
-    assert "[-1. -4.]" in capsys.readouterr().out
+
+
+def test_readme_is_short():
+    """Details belong into docs/."""
+    assert len(README.splitlines()) < 150
 
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]

@@ -86,11 +86,15 @@ def check_picture(path):
     assert 10 / 72 * 400 / inches > 9
 
 
-def test_pictures_of_the_readme_are_readable_on_any_page():
-    shown = re.findall(r"\]\((examples/.+?\.png)\)", (EXAMPLES.parent / "README.md").read_text())
-    assert len(shown) == 5
+def test_pictures_of_the_pages_are_readable_on_any_page():
+    shown = set()
+    for page in (EXAMPLES.parent / "README.md", *(EXAMPLES.parent / "docs").glob("*.md")):
+        pictures = re.findall(r"!\[(.*?)\]\((.+?\.png)\)", page.read_text())
+        assert all(len(alt) > 20 for alt, _ in pictures), page  # for those who can't see them
+        shown |= {(page.parent / path).resolve() for _, path in pictures}
+    assert len(shown) == 8
     for path in shown:
-        check_picture(EXAMPLES.parent / path)
+        check_picture(path)
 
 
 def run_why(name, folder, *arguments):

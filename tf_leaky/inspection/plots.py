@@ -183,8 +183,8 @@ def _font(small: bool) -> str:
 def _draw_distributions(ax: Any, name: str, seen: Seen, *, small: bool) -> None:
     bins = 40 if small else 60
     for histogram, colour, label, fill in (
-        (seen.before, COLOURS[0], "what it sees", True),
-        (seen.after, COLOURS[1], "what it sends on", False),
+        (seen.before, COLOURS[0], "input", True),
+        (seen.after, COLOURS[1], "output", False),
     ):
         edges, counts = histogram.cropped(bins)
         shares = counts / max(counts.sum(), 1)
@@ -235,7 +235,7 @@ def draw_lines(epochs: list[int], values: dict[str, list[float]]) -> Any:
     panels = {
         "share_negative": "share of inputs below 0",
         "dead": "dead units",
-        "always_negative": "units that saw nothing above 0",
+        "always_negative": "units without an input above 0",
         "alpha_mean": "slopes: mean, and spread",
     }
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), sharex=True, layout="constrained")

@@ -1,0 +1,83 @@
+"""`python -m benchmarks.pages RESULTS.json [...]`: the tables and the picture of the documentation.
+
+It writes `docs/performance_tables.md` and `docs/pictures/memory.png`. Where several runs have one
+part, the last one counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.__main__ import PARTS
+from benchmarks.figure import draw_blocks
+
+DOCS = Path(__file__).parents[1] / "docs"
+HEAD = """\
+% Written by `python -m benchmarks.pages {names}`
+"""
+
+
+def markdown(report: str) -> str:
+    """The tables of a part's report, in Markdown. In the text, two spaces separate the cells."""
+    blocks = []
+    for lines in _tables(report):
+        title, head, *rows = lines
+        cells = [["", *_cells(head.strip())], *map(_cells, rows)]
+        width = len(cells[0])
+        ruled = [cells[0], ["---", *["---:"] * (width - 1)], *cells[1:]]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+        blocks.append(f"**{title}**\n\n{table}")
+    return "\n\n".join(blocks)
+
+
+def _tables(report: str) -> list[list[str]]:
+    """The lines of each table: its title, a head that begins with a space, rows."""
+    lines = [line for line in report.splitlines() if line.strip()]
+    starts = [i for i, line in enumerate(lines[1:]) if line.startswith(" ")]
+    if not starts:
+        return []
+    return [lines[i:j] for i, j in zip(starts, [*starts[1:], len(lines)], strict=True)]
+
+
+def _cells(line: str) -> list[str]:
+    return re.split(r"\s{2,}", line.strip())
+
+
+def page(runs: list[dict[str, Any]]) -> str:
+    """All tables of the runs, part by part, each with its date and machine."""
+    sections = []
+    for part, (module, _) in PARTS.items():
+        run = next((run for run in reversed(runs) if part in run), None)
+        if run is None or not (tables := markdown(module.report(run[part]))):
+            continue
+        machine = run["machine"]
+        where = (
+            f"{machine['date']}, {machine['logical cpus']} logical CPUs of an {machine['cpu']}, "
+            f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, "
+            f"Keras {machine['keras']}. `python -m benchmarks {part}` measures it again."
+        )
+        sections.append(f"## {part}\n\n{where}\n\n{tables}")
+    return "\n\n".join(sections) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes the tables and draws the picture of the runs that are named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("results", nargs="+", type=Path, help="what `--json` wrote")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="the folder to write to")
+    given = parser.parse_args(arguments)
+    runs = [json.loads(path.read_text()) for path in given.results]
+    names = " ".join(f"benchmarks/results/{path.name}" for path in given.results)
+    (given.docs / "pictures").mkdir(parents=True, exist_ok=True)
+    (given.docs / "performance_tables.md").write_text(HEAD.format(names=names) + "\n" + page(runs))
+    blocks = [run for run in runs if "batch_norm" in run]
+    if blocks:
+        draw_blocks(blocks[-1], given.docs / "pictures" / "memory.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The code of the documentation runs as it stands, and its tables are made from results."""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+from conftest import KERAS_3
+
+from benchmarks import pages
+from benchmarks.figure import BLOCKS
+
+pytestmark = pytest.mark.skipif(not KERAS_3, reason="the pages show Keras 3")
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the converters of other packages
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS.glob("*.md") if blocks(page)], ids=lambda page: page.stem
+)
+def test_python_of_a_page_runs_in_order(page, tmp_path, monkeypatch):
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in blocks(page):
+        exec(compile(block, page.name, "exec"), namespace)
+
+
+def test_every_page_says_what_its_reader_can_do_and_is_in_the_contents():
+    contents = (DOCS / "index.md").read_text()
+    for page in DOCS.glob("*.md"):
+        if page.stem in ("index", "performance_tables", "changelog", "contributing"):
+            continue
+        assert re.search(rf"^{page.stem}$", contents, re.M), page
+        opening = page.read_text().splitlines()[2]
+        assert opening.startswith("After this page you "), page
+
+
+def test_tables_and_picture_of_the_documentation_are_made_from_results(tmp_path):
+    figures = {"MiB": dict.fromkeys(BLOCKS, 10.0), "MiB / BN + ReLU": dict.fromkeys(BLOCKS, 0.5)}
+    machine = dict.fromkeys(("date", "cpu", "logical cpus", "python", "tensorflow", "keras"), "2")
+    for name, ratio in (("old", 3.0), ("new", 2.0)):
+        results = {
+            "machine": machine,
+            "batch_norm": {"graph": figures},
+            "serving": {"ratios": {"frozen / Keras": ratio}},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    runs = [str(tmp_path / f"{name}.json") for name in ("old", "new")]
+    pages.main([*runs, "--docs", str(tmp_path)])
+    written = (tmp_path / "performance_tables.md").read_text()
+    assert "| frozen / Keras | 2 |" in written
+    assert "| BatchNormLeakyReLU | 10 | 0.5 |" in written
+    assert "2 logical CPUs of an 2, Python 2" in written
+    assert (tmp_path / "pictures/memory.png").read_bytes().startswith(b"\x89PNG")
