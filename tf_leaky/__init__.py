@@ -5,7 +5,12 @@ from importlib.metadata import version
 from tf_leaky import keras_compat as _first  # noqa: F401  says what is missing
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion import convert, freeze, to_keras
-from tf_leaky.inspection import ActivationMonitor, plot_activations, plot_leaky_relu
+from tf_leaky.inspection import (
+    ActivationMonitor,
+    activation_memory,
+    plot_activations,
+    plot_leaky_relu,
+)
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 from tf_leaky.serving import export_saved_model
@@ -15,6 +20,7 @@ __all__ = [
     "ActivationMonitor",
     "BatchNormLeakyReLU",
     "LeakyReLU",
+    "activation_memory",
     "convert",
     "export_saved_model",
     "freeze",

@@ -284,3 +284,20 @@ def moving_average_options() -> dict[str, Any]:
 def added_to_masked_count() -> float:
     """What Keras 3's BatchNormalization adds to the number of elements that a mask lets through."""
     return 0.0 if LEGACY else float(tf.keras.backend.epsilon())
+
+
+@contextlib.contextmanager
+def functions_in_line(layer: Any) -> Iterator[None]:
+    """Has an LSTM or GRU of tf_keras traced without functions of its own.
+
+    In those, the optimizer would choose an implementation, and what is in them can't be read.
+    """
+    if not (LEGACY and isinstance(layer, tf.keras.layers.LSTM | tf.keras.layers.GRU)):
+        yield
+        return
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

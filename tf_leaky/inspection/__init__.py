@@ -1,6 +1,7 @@
 """What the activations of a model do: pictures, and a callback that watches them."""
 
+from tf_leaky.inspection.memory import activation_memory
 from tf_leaky.inspection.monitor import ActivationMonitor
 from tf_leaky.inspection.plots import plot_activations, plot_leaky_relu
 
-__all__ = ["ActivationMonitor", "plot_activations", "plot_leaky_relu"]
+__all__ = ["ActivationMonitor", "activation_memory", "plot_activations", "plot_leaky_relu"]

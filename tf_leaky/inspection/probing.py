@@ -89,7 +89,7 @@ class Probe:
         found: dict[str, list[dict[str, tf.Tensor]]] = {}
         graph = tf.compat.v1.get_default_graph()
 
-        def call(target: _Target, original: Any, arguments: Any, keywords: Any) -> Any:
+        def call(target: Target, original: Any, arguments: Any, keywords: Any) -> Any:
             tensors = [x for x in (*arguments, *keywords.values()) if isinstance(x, tf.Tensor)]
             # What is in the graph of a loop can't leave it, and a tf.function would keep it.
             if tf.compat.v1.get_default_graph() is not graph or not tensors:
@@ -109,11 +109,11 @@ class Probe:
 
         with contextlib.ExitStack() as probes:
             for target in self._targets:
-                probes.enter_context(_probed(target, call))
+                probes.enter_context(probed(target, call))
             self._model(inputs, training=False)
         return found
 
-    def _keeps_shape(self, target: _Target, x: Any, y: Any) -> bool:
+    def _keeps_shape(self, target: Target, x: Any, y: Any) -> bool:
         if x.shape.is_compatible_with(y.shape):
             return True
         if self._named:
@@ -124,7 +124,7 @@ class Probe:
         return False
 
 
-class _Target(NamedTuple):
+class Target(NamedTuple):
     """An activation: the layer that is or has it, and where it is in that."""
 
     name: str
@@ -135,7 +135,7 @@ class _Target(NamedTuple):
 
 
 @contextlib.contextmanager
-def _probed(target: _Target, call: Callable[..., Any]) -> Iterator[None]:
+def probed(target: Target, call: Callable[..., Any]) -> Iterator[None]:
     """Has an activation called by `call` while the model is traced.
 
     The attribute is set past Keras, which would track it, and taken away again.
@@ -157,7 +157,7 @@ def _probed(target: _Target, call: Callable[..., Any]) -> Iterator[None]:
             object.__delattr__(holder, attribute)
 
 
-def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
+def _chosen(model: Any, layers: Any, subject: str) -> list[Target]:
     """The activations to read, all of them with another name."""
     within = layers_within(model)
     loops = _parts(within, _layers.RNN)
@@ -183,13 +183,13 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[_Target]:
             "with none that works element by element. Name layers to read others."
         )
     steps = _parts(within, _layers.TimeDistributed)
-    targets: dict[str, _Target] = {}
+    targets: dict[str, Target] = {}
     for layer, where in found:
         name, count = layer.name, 1
         while name in targets:
             count += 1
             name = f"{layer.name} #{count}"
-        targets[name] = _Target(name, layer, where, id(layer) in steps)
+        targets[name] = Target(name, layer, where, id(layer) in steps)
     return list(targets.values())
 
 

@@ -1,0 +1,214 @@
+"""What `activation_memory` counts, on nets of which it is known."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, activation_memory, convert
+
+layers = tf.keras.layers
+SIDE, BATCH, CHANNELS = 8, 2, 4
+SPEC = tf.TensorSpec((BATCH, SIDE, SIDE, CHANNELS), tf.float32)
+IMAGE = BATCH * SIDE * SIDE * CHANNELS * 4  # bytes
+# How many tensors of the activation's size the layers between two convolutions make a step keep.
+BLOCKS = {
+    "ReLU": (1, lambda: [layers.ReLU()]),
+    "Keras LeakyReLU": (2, lambda: [layers.LeakyReLU()]),
+    "Keras PReLU": (3, lambda: [layers.PReLU("ones", shared_axes=[1, 2])]),
+    "ours": (1, lambda: [LeakyReLU()]),
+    "ours, per channel": (1, lambda: [LeakyReLU(trainable_alpha=True, axis=-1)]),
+    "BN + ReLU": (2, lambda: [layers.BatchNormalization(), layers.ReLU()]),
+    "BN + Keras LeakyReLU": (3, lambda: [layers.BatchNormalization(), layers.LeakyReLU()]),
+    "BatchNormLeakyReLU": (1, lambda: [BatchNormLeakyReLU()]),
+}
+
+
+def conv(**options):
+    return layers.Conv2D(CHANNELS, 3, padding="same", **options)
+
+
+def net(*between, **options):
+    return tf.keras.Sequential(
+        [tf.keras.Input(SPEC.shape[1:]), conv(**options), *between, conv(**options)]
+    )
+
+
+def in_images(found, dtype=np.float32):
+    """Rounded, as statistics and slopes are small."""
+    return round(found.total / IMAGE * 4 / np.dtype(dtype).itemsize, 1)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", BLOCKS)
+def test_tensors_kept_between_two_convolutions(name):
+    expected, make = BLOCKS[name]
+    found = activation_memory(net(*make()), SPEC)
+    assert in_images(found) == pytest.approx(expected, abs=0.2)  # a slope per channel, statistics
+    assert found.total == sum(found.by_layer.values())
+    assert not found.unknown
+
+
+def test_count_is_exact_and_by_the_layer_that_makes_it():
+    first, relu = conv(name="first"), layers.ReLU(name="relu")
+    second = conv(name="second", activation=tf.nn.softplus)
+    model = tf.keras.Sequential([tf.keras.Input(SPEC.shape[1:]), first, relu, second], name="net")
+    found = activation_memory(model, SPEC).by_layer
+    assert found == {"net": 0, "first": 0, "relu": IMAGE, "second": IMAGE}
+
+
+def test_arrays_count_as_their_specs():
+    model = net(layers.ReLU())
+    for dtype in ("float32", "float64"):  # which `fit` casts before it calls the model
+        found = activation_memory(model, np.zeros(SPEC.shape, dtype))
+        assert found.by_layer == activation_memory(model, SPEC).by_layer
+    twice = activation_memory(model, tf.TensorSpec([2 * BATCH, *SPEC.shape[1:]], tf.float32))
+    assert twice.total == 2 * IMAGE
+
+
+def test_nothing_is_run_and_nothing_changes():
+    model = net(layers.BatchNormalization(), layers.Dropout(0.5), LeakyReLU(trainable_alpha=True))
+    model.compile("adam", "mse")
+    before = [np.array(each) for each in model.get_weights()]
+    # More than any machine has.
+    found = activation_memory(model, tf.TensorSpec([2**30, *SPEC.shape[1:]], tf.float32))
+    assert found.total > 2**40
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not getattr(model.optimizer, "built", False)
+    assert "call" not in vars(model.layers[0])
+
+
+def test_halves_take_half():
+    model = net(layers.BatchNormalization(), LeakyReLU(), dtype="mixed_float16")
+    single = net(LeakyReLU())
+    half = tf.keras.Sequential([tf.keras.Input(SPEC.shape[1:])])
+    half.add(conv(dtype="mixed_float16"))
+    half.add(LeakyReLU(dtype="mixed_float16"))
+    half.add(conv(dtype="mixed_float16"))
+    found, full = activation_memory(half, SPEC), activation_memory(single, SPEC)
+    # And the input as float16, and the weights.
+    name = next(name for name in found.by_layer if "leaky" in name)
+    assert found.by_layer[name] == full.total / 2
+    assert activation_memory(model, SPEC).total > found.total
+
+
+def test_shared_and_nested_layers():
+    shared = layers.ReLU(name="shared")
+    inner = tf.keras.Sequential([conv(name="conv"), shared], name="inner")
+    x = tf.keras.Input(SPEC.shape[1:])
+    y = inner(shared(inner(x)))
+    found = activation_memory(tf.keras.Model(x, conv()(y)), SPEC).by_layer
+    # ReLU of ReLU is kept too: for its own gradient.
+    assert {name for name, size in found.items() if size} == {"inner/shared"}
+    assert found["inner/shared"] == 3 * IMAGE
+
+
+class Block(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.conv = conv(name="conv")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return tf.nn.relu(self.conv(inputs))
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self):
+        super().__init__(name="mine")
+        self.blocks = [Block(name="one"), Block(name="two")]
+
+    def call(self, inputs, training=None):
+        for block in self.blocks:
+            inputs = block(inputs)
+        return tf.math.exp(inputs)
+
+
+def test_custom_layers_and_subclassed_models():
+    model = Subclassed()
+    model(tf.zeros(SPEC.shape))
+    found = activation_memory(model, SPEC).by_layer
+    assert found["one"] == found["two"] == found["mine"] == IMAGE
+    assert found["one/conv"] == found["two/conv"] == 0
+
+
+def test_what_is_frozen_keeps_nothing():
+    model = net(layers.LeakyReLU())
+    assert activation_memory(model, SPEC).total == 2 * IMAGE
+    model.layers[0].trainable = False
+    assert activation_memory(model, SPEC).total == IMAGE
+    model.trainable = False
+    assert activation_memory(model, SPEC).total == 0
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("steps", [7, 19])
+def test_every_step_of_an_lstm_counts(steps):
+    units, batch, width = 5, 64, 3
+    inputs = tf.keras.Input((steps, width))
+    outputs = layers.Dense(1)(layers.LSTM(units, return_sequences=True)(inputs))
+    found = activation_memory(tf.keras.Model(inputs, outputs), tf.TensorSpec((batch, steps, width)))
+    # Three gates, the candidate, the state before and after its tanh, the output: of each step. The
+    # outputs as one tensor, for the Dense layer, and the inputs by steps.
+    expected = 4 * batch * steps * (8 * units + width)
+    assert found.total == pytest.approx(expected, rel=0.12)
+    assert not found.unknown
+
+
+def test_models_with_several_inputs_and_losses_of_their_own():
+    one, two = tf.keras.Input((3,), name="one"), tf.keras.Input((3,), name="two")
+    wide = layers.Dense(16, activity_regularizer="l2", name="wide")(layers.add([one, two]))
+    model = tf.keras.Model({"one": one, "two": two}, wide)
+    spec = tf.TensorSpec((8, 3), tf.float32)
+    found = activation_memory(model, {"one": spec, "two": spec})
+    assert found.by_layer["wide"] == 8 * 16 * 4
+
+
+@pytest.mark.smoke
+def test_table_shows_what_converting_makes():
+    model = net(layers.BatchNormalization(), layers.ReLU())
+    found = activation_memory(model, SPEC)
+    converted = convert(model, alpha=0.01, fuse_batch_norm=True)
+    assert found.converted.total == activation_memory(converted, SPEC).total < 0.6 * found.total
+    text = str(found)
+    assert f"{found.converted.total:,} bytes" in text
+    assert all(name in text for name, size in found.by_layer.items() if size)
+    assert f"{found.total:,} bytes" in text
+    assert model.name in repr(found)
+    plain = activation_memory(net(layers.ReLU()), SPEC)
+    assert plain.converted is None
+    assert "convert" not in str(plain)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "text"),
+    [
+        (
+            tf.TensorSpec((None, 8, 8, 4)),
+            ValueError,
+            "expected inputs whose shapes are fully known",
+        ),
+        ("images", TypeError, "expected inputs to be arrays or tf.TensorSpecs"),
+        ([None], TypeError, "expected inputs to be arrays or tf.TensorSpecs"),
+    ],
+)
+def test_inputs_that_are_none(inputs, error, text):
+    with pytest.raises(error, match=text):
+        activation_memory(net(layers.ReLU()), inputs)
+
+
+def test_models_that_are_none():
+    with pytest.raises(TypeError, match="activation_memory: expected a model"):
+        activation_memory(layers.ReLU(), SPEC)
+    with pytest.raises(ValueError, match="activation_memory: expected model to be built"):
+        activation_memory(tf.keras.Sequential([layers.Dense(1)]), SPEC)
+
+
+def test_errors_of_the_model_are_noted():
+    with pytest.raises(Exception, match=r".") as raised:
+        activation_memory(net(layers.ReLU()), tf.TensorSpec((2, 8, 8, 3), tf.float32))
+    if hasattr(raised.value, "__notes__"):
+        assert any("activation_memory" in note for note in raised.value.__notes__)
