@@ -167,6 +167,16 @@ def compile_settings(model: Any) -> dict[str, Any] | None:
     return dict(model._compile_config.config)
 
 
+def given_name(metric: Any, model: Any) -> str:
+    """The name that a metric was given: tf_keras puts that of its output before it, in training."""
+    name = str(metric.name)
+    if LEGACY and model.compiled_metrics.built and len(model.output_names or ()) > 1:
+        for output in sorted(model.output_names, key=len, reverse=True):
+            if name.startswith(f"{output}_"):
+                return name.removeprefix(f"{output}_")
+    return name
+
+
 def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any) -> None:
     """Sets an attribute of a layer, built or not, in which one part takes the place of another.
 

@@ -153,7 +153,8 @@ def _with(holder: Any, key: Any, value: Any) -> Any:
         return OrderedDict(new) if isinstance(holder, OrderedDict) else new
     items = [*holder[:key], value, *holder[key + 1 :]]
     if isinstance(holder, tuple):
-        return type(holder)(*items) if hasattr(holder, "_fields") else tuple(items)
+        # Of a named one, TensorFlow's wrapper has another constructor.
+        return holder._make(items) if hasattr(holder, "_make") else tuple(items)
     return items
 
 

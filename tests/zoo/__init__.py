@@ -6,6 +6,7 @@ from zoo import (
     custom_layers,
     functional_classes,
     functions,
+    later,
     sharing,
     subclassed,
 )
@@ -19,6 +20,7 @@ ROOMS = (
     custom_layers,
     functional_classes,
     functions,
+    later,
     sharing,
     subclassed,
 )

@@ -370,7 +370,7 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
     sequential = isinstance(model, tf.keras.Sequential)
     given = {"layers": new.layers} if sequential else {"inputs": new.input, "outputs": new.output}
     try:
-        inspect.signature(own).bind(**given, name=model.name)
+        given |= _other_arguments(model, {*given, "name"})
         made = own(**given, name=model.name)
         if is_graph(made) and [id(x) for x in made.outputs] == [id(x) for x in new.outputs]:
             return made
@@ -378,10 +378,33 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
         pass
     warnings.warn(
         f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
-        f"methods of {own.__qualname__}, whose constructor takes no inputs and outputs.",
+        f"methods of {own.__qualname__}, whose constructor takes no inputs and outputs, or takes "
+        "what can't be found on the model.",
         stacklevel=2,
     )
     return new
+
+
+def _other_arguments(model: Any, known_ones: set[str]) -> dict[str, Any]:
+    """What the constructor of a model's class takes beside a graph, as attributes or in its config.
+
+    Raises:
+        LookupError: If something is in neither, or holds a layer, which would be shared.
+    """
+    parameters = inspect.signature(type(model)).parameters.values()
+    given = {}
+    for each in parameters:
+        if each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL) or each.name in known_ones:
+            continue
+        if each.name in ("trainable", "dtype"):  # of every model
+            continue
+        value = attributes(model).get(each.name, model)
+        if value is model:
+            value = model.get_config()[each.name]
+        if any(is_layer(leaf) for leaf in tf.nest.flatten(value)):
+            raise LookupError(each.name)
+        given[each.name] = value
+    return given
 
 
 def _config_without_functions(layer: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.conversion.carrying import known
-from tf_leaky.keras_compat import compile_settings
+from tf_leaky.keras_compat import compile_settings, given_name
 
 _log = logging.getLogger("tf_leaky")
 
@@ -41,7 +41,7 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
         )
         return
     for key in ("metrics", "weighted_metrics"):
-        settings[key] = _anew_within(settings.get(key))
+        settings[key] = _anew_within(settings.get(key), model)
     optimizer = getattr(model, "optimizer", None)
     settings["optimizer"] = None if optimizer is None else _anew(optimizer)
     new.compile(**settings)
@@ -53,16 +53,18 @@ def _is_kerass_own(method: Any) -> bool:
     return str(method.__module__).partition(".")[0] in ("keras", "tf_keras")
 
 
-def _anew_within(value: Any) -> Any:
+def _anew_within(value: Any, model: Any) -> Any:
     """A structure of metrics with new instances in it."""
     if isinstance(value, dict):
-        return {key: _anew_within(each) for key, each in value.items()}
+        return {key: _anew_within(each, model) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_anew_within(each) for each in value]
-    return _anew(value) if isinstance(value, tf.keras.metrics.Metric) else value
+        return [_anew_within(each, model) for each in value]
+    if not isinstance(value, tf.keras.metrics.Metric):
+        return value
+    return _anew(value, name=given_name(value, model))
 
 
-def _anew(value: Any) -> Any:
+def _anew(value: Any, **settings: Any) -> Any:
     """A new optimizer or metric of the same configuration, which may hold any functions."""
     own = {type(value).__name__: type(value)}
     for each in vars(value).values():
@@ -70,7 +72,7 @@ def _anew(value: Any) -> Any:
         if not str(getattr(named, "__module__", "")).startswith(("builtins", "keras", "tf_keras")):
             own[named.__name__] = named
     with known(own):
-        return type(value).from_config(value.get_config())
+        return type(value).from_config(value.get_config() | settings)
 
 
 def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
