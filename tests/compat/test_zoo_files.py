@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,22 @@ from tf_leaky import convert, freeze, to_keras
 POSSIBLE = [name for name, entry in zoo.MODELS.items() if not entry.refused]
 EXPORTED = [name for name in POSSIBLE if zoo.MODELS[name].exported]
 TESTS = Path(__file__).parents[1]
-# Not all of these pass: what `to_keras` replaces in a user's layer is in no `.keras` file (it warns
-# of that), and some `.h5` files of tf_keras don't reload.
-pytestmark = pytest.mark.slow
+# One of each kind; the others are tried by `make test-slow`.
+QUICK = {
+    "super-resolution",
+    "residual blocks",
+    "a model for each frame",
+    "given names, registered",
+    "built in build",
+    "a dict and a tuple of layers",
+    "layers in layers",
+    "functions in a dict and a list",
+    "LeakyReLU and PReLU inside",
+    "a ReLU as the activation of two layers",
+    "a task with a backbone",
+    "subclassed, PReLU between",
+    "subclassed in a graph",
+}
 
 # Each file of a model, and the stock one that has to reload if it is to.
 FILES = {
@@ -30,6 +45,16 @@ FILES = {
     "back.keras": "stock.keras",
     "converted.h5": "stock.h5",
 }
+# What is said where the user's class is looked up by its bare name in an `.h5`, and so is given the
+# config of the converted one.
+OTHER_CLASS = re.compile(
+    r"Unrecognized keyword arguments passed to \w+: {'layer'|"
+    r"\w+\.__init__\(\) missing 1 required positional argument"
+)
+
+
+def quick_or_slow(names):
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 def changed(name):
@@ -44,31 +69,39 @@ def changed(name):
         "frozen": lambda: freeze(convert(model, alpha=SLOPE, trainable_alpha=True)),
         "back": lambda: to_keras(convert(model, alpha=SLOPE)),
     }
-    made, failed = {"stock": model}, {}
+    made, failed, warned = {"stock": model}, {}, set()
     for kind, change in changes.items():
-        try:
-            made[kind] = looks.quietly(change)
-        except Exception as error:
-            failed[kind] = f"{type(error).__name__}: {error}"
-    return made, failed, oracle, x
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                made[kind] = change()
+            except Exception as error:
+                failed[kind] = f"{type(error).__name__}: {error}"
+        if any("a .keras file of it" in str(each.message) for each in caught):
+            warned.add(kind)
+    return made, failed, warned, oracle, x
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The whole zoo in files, each read by a process of its own; the stock ones by another."""
+def folder(tmp_path_factory, request):
+    """Models in files, each read by a process of its own; the stock ones by another."""
     root = tmp_path_factory.mktemp("zoo")
-    for index, name in enumerate(POSSIBLE):
+    law = test_files_reload_in_a_fresh_process.__name__
+    asked = [each for each in request.session.items if each.name.startswith(f"{law}[")]
+    for name in dict.fromkeys(each.callspec.params["name"] for each in asked):
         tf.keras.backend.clear_session()
-        made, failed, oracle, x = changed(name)
+        made, failed, warned, oracle, x = changed(name)
         files = {f"{kind}.keras": each for kind, each in made.items()}
         files |= {f"{kind}.h5": made[kind] for kind in ("stock", "converted") if kind in made}
-        case = root / str(index)
+        case = root / str(POSSIBLE.index(name))
         expected = {"alpha": looks.outputs(oracle, x), "plain": looks.outputs(made["stock"], x)}
         reload.saved(case, files, x)
         for kind, why in failed.items():
-            for name in FILES:
-                if name.startswith(kind):
-                    (case / f"{name}.answer").write_bytes(pickle.dumps(why))
+            for file in FILES:
+                if file.startswith(kind):
+                    (case / f"{file}.answer").write_bytes(pickle.dumps(why))
+        for kind in warned:
+            (case / f"{kind}.warned").touch()
         (case / "expected.pickle").write_bytes(pickle.dumps((expected, looks.half(oracle))))
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     for without in ("with", "without"):
@@ -92,19 +125,32 @@ def computes(case, name, what):
     return ""
 
 
-@pytest.mark.parametrize("name", POSSIBLE)
-@pytest.mark.parametrize("file", FILES)
+def cases():
+    for name in POSSIBLE:
+        for file in FILES:
+            yield pytest.param(name, file, marks=() if name in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "file"), list(cases()))
 def test_files_reload_in_a_fresh_process(folder, name, file):
     case = folder / str(POSSIBLE.index(name))
     why = computes(case, FILES[file], "plain")
     if why:
         pytest.skip(f"the model as it was given doesn't reload: {why[:80]}")
-    assert not computes(case, file, "alpha")
+    why = computes(case, file, "alpha")
+    if OTHER_CLASS.search(why) and file == "converted.h5":
+        pytest.xfail("the class is looked up by its bare name: docs/converting.md")
+    if (case / f"{Path(file).stem}.warned").exists():
+        assert why.startswith("it computes"), (
+            "the warning says that it does, with stock activations"
+        )
+    else:
+        assert not why
 
 
-@pytest.mark.parametrize("name", POSSIBLE)
+@pytest.mark.parametrize("name", quick_or_slow(POSSIBLE))
 def test_a_slope_per_channel_or_an_error_in_our_words(name):
-    made, _, oracle, x = changed(name)
+    made, _, _, oracle, x = changed(name)
     try:
         model = looks.quietly(convert, made["stock"], alpha=SLOPE, trainable_alpha=True, axis=-1)
     except (ValueError, TypeError) as error:
@@ -118,7 +164,7 @@ def test_a_slope_per_channel_or_an_error_in_our_words(name):
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_exports_compute_the_same(name, tmp_path):
-    made, _, oracle, x = changed(name)
+    made, _, _, oracle, x = changed(name)
     looks.quietly(made["converted"].export, tmp_path / "export")
     served = tf.saved_model.load(tmp_path / "export")
     np.testing.assert_allclose(served.serve(x), looks.outputs(oracle, x)[0], rtol=1e-5, atol=1e-6)

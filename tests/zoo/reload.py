@@ -18,9 +18,19 @@ from zoo.table import LEGACY
 
 
 def load(path):
-    if path.suffix == ".keras":
-        return tf.keras.models.load_model(path, zoo.custom_objects(), safe_mode=False)
-    return tf.keras.models.load_model(path, zoo.custom_objects(), compile=LEGACY)
+    try:
+        return loaded(path, zoo.custom_objects())
+    except TypeError as error:
+        if not LEGACY or "'trainable_alpha'" not in str(error):
+            raise
+        import tf_leaky  # as docs/converting.md says to do then
+
+        return loaded(path, zoo.custom_objects() | {"LeakyReLU": tf_leaky.LeakyReLU})
+
+
+def loaded(path, classes):
+    options = {"safe_mode": False} if path.suffix == ".keras" else {"compile": LEGACY}
+    return tf.keras.models.load_model(path, classes, **options)
 
 
 def answer(path, x):
