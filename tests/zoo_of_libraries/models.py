@@ -89,6 +89,20 @@ def keras_hub():
         )
         return hub.DeepLabV3ImageSegmenter(backbone, num_classes=2)
 
+    def retina():
+        size = {"image_shape": (64, 64, 3)}
+        encoder = hub.ResNetBackbone(
+            *([64], [7], [8, 8, 8, 8], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block"), **size
+        )
+        return hub.RetinaNetBackbone(encoder, min_level=3, max_level=5, use_p5=False, **size)
+
+    def basnet():
+        size = {"image_shape": (64, 64, 3)}
+        encoder = hub.ResNetBackbone(
+            *([64], [7], [64, 128, 256, 512], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block"), **size
+        )
+        return hub.BASNetBackbone(encoder, num_classes=1, projection_filters=8, **size)
+
     words = {"vocabulary_size": 20, "num_layers": 2, "num_heads": 2, "hidden_dim": 8}
     words["intermediate_dim"] = 16
     row = {"token_ids": tokens(20, 2, 6), "padding_mask": np.ones((2, 6), "int32")}
@@ -134,6 +148,14 @@ def keras_hub():
             hub.BertTextClassifier(bert(), 2, preprocessor=None, activation="relu"),
             segments,
         ),
+        # These three were added last.
+        "RetinaNetBackbone": lambda: (retina(), images(1, 64, 64, 3)),
+        "BASNetImageSegmenter": lambda: (hub.BASNetImageSegmenter(basnet()), images(1, 64, 64, 3)),
+        "WhisperBackbone": lambda: (
+            hub.WhisperBackbone(**words, num_mels=4, max_encoder_sequence_length=8),
+            {"encoder_features": images(2, 8, 4)}
+            | {f"decoder_{key}": value for key, value in row.items()},
+        ),
         "T5Backbone": lambda: (
             hub.T5Backbone(**words, activation="relu", use_gated_activation=False),
             pair,
@@ -157,7 +179,19 @@ def tcn():
         return tf.keras.Model(x, TCN(4, 2, dilations=(1, 2), use_layer_norm=True, name="t")(x))
 
     x = images(2, 6, 3)
-    return {"two TCNs": lambda: (stacked(), x), "TCN": lambda: (functional(), x)}
+
+    def within():
+        """Added last: in a wrapper, with a function, and in a model of a class."""
+        x = tf.keras.Input((6, 3))
+        y = TCN(4, 2, dilations=(1, 2), activation=tf.nn.relu, padding="same", name="first")(x)
+        z = TCN(3, 2, dilations=(1, 2), use_skip_connections=False, go_backwards=True)(x)
+        return tf.keras.Model(x, layers.Dense(1, activation="relu")(layers.Concatenate()([y, z])))
+
+    return {
+        "two TCNs": lambda: (stacked(), x),
+        "TCN": lambda: (functional(), x),
+        "TCNs of functions, backwards": lambda: (within(), x),
+    }
 
 
 def mtcnn():
@@ -172,9 +206,18 @@ def mtcnn():
         model.build((None, size, size, 3))
         return model, images(1, size, size, 3)
 
+    def cascade():
+        """Added last: the nets as layers of a functional model, ReLU after them."""
+        x = tf.keras.Input((24, 24, 3))
+        boxes, faces = RNet(name="rnet")(x)
+        y = layers.Concatenate()([boxes, faces])
+        more = layers.Flatten()(PNet(name="pnet")(layers.MaxPooling2D()(x))[0])
+        y = layers.Dense(4, activation="relu")(layers.Concatenate()([y, more]))
+        return tf.keras.Model(x, y), images(2, 24, 24, 3)
+
     return {
         name: lambda net=net, size=size: build(net, size) for name, (net, size) in sizes.items()
-    }
+    } | {"nets as layers": cascade}
 
 
 def spektral():
@@ -190,9 +233,21 @@ def spektral():
         y = graphs.GlobalAvgPool()(y)
         return tf.keras.Model([x, a], layers.Dense(2, activation="relu")(y))
 
+    def of_edges():
+        x, a = tf.keras.Input((5, 4)), tf.keras.Input((5, 5))
+        y = graphs.ChebConv(6, K=2, activation="relu")([x, a])
+        y = graphs.DiffusionConv(3, K=2, activation="relu")([y, a])
+        y, _ = graphs.MinCutPool(2, mlp_hidden=[4], mlp_activation="relu")([y, a])
+        y = graphs.GlobalAttnSumPool()(layers.ReLU()(y))
+        return tf.keras.Model([x, a], layers.Dense(2)(y))
+
     return {
         "GCNConv and GATConv": lambda: (of_nodes(), [features, adjacency]),
         "GCN": lambda: (GCN(2, channels=4), [features[0], adjacency[0]]),
+        "ChebConv, DiffusionConv, MinCutPool": lambda: (
+            of_edges(),
+            [features, adjacency],
+        ),  # added last
         "GeneralGNN": lambda: (
             GeneralGNN(2, activation="relu", hidden=6, pool=None, message_passing=2),
             [features[0], tf.sparse.from_dense(np.eye(5, dtype="float32"))],
@@ -216,20 +271,35 @@ def larq():
         ]
         return tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *steps]), images(1, 8, 8, 3)
 
-    return {"binary convolutions": build}
+    def residual():
+        """Added last: depthwise and separable ones, PReLU as an argument, in a graph with sums."""
+        x = tf.keras.Input((8, 8, 4))
+        act = layers.PReLU(shared_axes=[1, 2])
+        y = lq.layers.QuantDepthwiseConv2D(3, padding="same", activation=act)(x)
+        y = lq.layers.QuantSeparableConv2D(4, 3, padding="same", activation="relu")(y) + x
+        y = lq.layers.QuantConv2DTranspose(3, 2, input_quantizer="approx_sign")(tf.nn.relu(y))
+        return tf.keras.Model(x, layers.LeakyReLU(0.3)(y)), images(1, 8, 8, 4)
+
+    return {"binary convolutions": build, "residual, separable": residual}
 
 
 def stardist():
     import tempfile
 
-    from stardist.models import Config2D, StarDist2D
+    from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
 
     def build(backbone="unet"):
         config = Config2D(n_rays=4, unet_n_depth=2, unet_n_filter_base=4, net_conv_after_unet=8)
         made = StarDist2D(config, name="small", basedir=tempfile.mkdtemp())
         return made.keras_model, images(1, 16, 16, 1)
 
-    return {"StarDist2D": build}
+    def of_volumes():
+        """Added last."""
+        config = Config3D(rays=6, backbone="resnet", resnet_n_blocks=2, resnet_n_filter_base=4)
+        made = StarDist3D(config, name="small", basedir=tempfile.mkdtemp())
+        return made.keras_model, images(1, 8, 8, 8, 1)
+
+    return {"StarDist2D": build, "StarDist3D, resnet": of_volumes}
 
 
 def segmentation_models():
@@ -240,7 +310,14 @@ def segmentation_models():
         return made, images(1, 64, 64, 3)
 
     pairs = {"Unet": "resnet18", "Linknet": "seresnet18", "FPN": "mobilenet"}
-    return {f"{k}, {b}": lambda k=k, b=b: build(k, b) for k, b in pairs.items()}
+
+    def pspnet():
+        """Added last."""
+        shape = (48, 48, 3)
+        return sm.PSPNet("vgg16", input_shape=shape, encoder_weights=None), images(1, *shape)
+
+    made = {f"{k}, {b}": lambda k=k, b=b: build(k, b) for k, b in pairs.items()}
+    return made | {"PSPNet, vgg16": pspnet}
 
 
 def keras_unet_collection():
@@ -253,8 +330,20 @@ def keras_unet_collection():
         "unet_plus_2d": lambda: (made.unet_plus_2d(size, [4, 8, 8], 2, activation="LeakyReLU"), x),
         "att_unet_2d": lambda: (made.att_unet_2d(size, [4, 8], 2, atten_activation="ReLU"), x),
         "r2_unet_2d": lambda: (made.r2_unet_2d(size, [4, 8], 2), x),
-        "vnet_2d": lambda: (made.vnet_2d(size, [4, 8], 2, 1, 2, 1, activation="PReLU"), x),
+        "vnet_2d": lambda: (made.vnet_2d(size, [4, 8], 2, 1, 2, activation="PReLU"), x),
         "u2net_2d": lambda: (made.u2net_2d((32, 32, 1), 2, [4, 8]), images(1, 32, 32, 1)),
+        "unet_3plus_2d": lambda: (  # this and the next two were added last
+            made.unet_3plus_2d((32, 32, 1), 2, [4, 8, 8], deep_supervision=True, batch_norm=True),
+            images(1, 32, 32, 1),
+        ),
+        "resunet_a_2d": lambda: (
+            made.resunet_a_2d((32, 32, 1), [4, 8], [1, 3], 2, 8, 4, activation="PReLU"),
+            images(1, 32, 32, 1),
+        ),
+        "transunet_2d": lambda: (
+            made.transunet_2d((32, 32, 1), [4, 8], 2, 1, 1, 8, 16, 2, 1, mlp_activation="ReLU"),
+            images(1, 32, 32, 1),
+        ),
         "swin_unet_2d": lambda: (
             made.swin_unet_2d((32, 32, 1), 8, 2, 2, 1, 1, (2, 2), [2, 2], [2, 2], 16),
             images(1, 32, 32, 1),
