@@ -155,6 +155,12 @@ FACES = {
         tf_leaky.export_saved_model,
         defaults(tf_leaky.export_saved_model, model=our_model, base_path="base"),
     ),
+    "activation_memory": Face(
+        tf_leaky.activation_memory,
+        {"model": our_model, "inputs": X},
+        says={"model": ("model", "inputs")},
+        own=FAIL,
+    ),
     "plot_leaky_relu": Face(tf_leaky.plot_leaky_relu, defaults(tf_leaky.plot_leaky_relu)),
     "plot_activations": Face(
         tf_leaky.plot_activations,

@@ -69,11 +69,31 @@ GIVEN = {"Placeholder", "Const", "VarHandleOp", "ReadVariableOp"}
 
 
 def after_grappler(function, *arguments):
-    """The graph that TensorFlow runs when `function` is called: what its optimizers made of it."""
+    """The graph that TensorFlow runs when `function` is called: what its optimizers made of it.
+
+    TensorFlow may hand out the graphs of a call with those of the next one, so the right one is
+    known by its names.
+    """
+    traced = function.get_concrete_function(*arguments).graph
+    names = {operation.name for operation in traced.get_operations()}
+
+    def shared(graphs):
+        return len(names & {node.name for node in graphs.pre_optimization_graph.node})
+
+    found = max(graphs_of_a_call(function, *arguments), key=shared)
+    assert shared(found) > 0.8 * len(names), "the graph of another function"
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(with_arguments(found.post_optimization_graph), name="")
+    return graph
+
+
+def graphs_of_a_call(function, *arguments):
     with tempfile.TemporaryDirectory() as folder:
         with tf.summary.create_file_writer(folder).as_default():
             tf.summary.trace_on(graph=True, profiler=False)
             function(*arguments)
+            tf.identity(0)
             tf.summary.trace_export("run", step=0)
         (path,) = Path(folder).iterdir()
         events = [
@@ -82,13 +102,7 @@ def after_grappler(function, *arguments):
         ]
     (trace,) = [value.tensor for event in events for value in event.summary.value]
     graphs = tf.compat.v1.RunMetadata.FromString(trace.string_val[0]).function_graphs
-    ours = [each.post_optimization_graph for each in graphs if has_shapes(each)]
-    named = [each for each in ours if any(node.name == "upstream" for node in each.node)]
-    found = max(named or ours, key=lambda each: len(each.node))
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.graph_util.import_graph_def(with_arguments(found), name="")
-    return graph
+    return [each for each in graphs if has_shapes(each)]
 
 
 def has_shapes(graphs):

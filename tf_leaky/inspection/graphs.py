@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-UPSTREAM = "upstream"  # the name of the argument that stands for the gradient of the loss
 # Operations whose outputs are their inputs, with the inputs that each output may be.
 _VIEWS = {
     "Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient", "Snapshot",
@@ -35,10 +34,11 @@ def kept_by(function: Any) -> list[Kept]:
     """What the backward pass of a function uses and the forward pass makes, each buffer once.
 
     Args:
-        function: A concrete function of flat arguments, of which the first is a number named
-            "upstream". What depends on that number is the backward pass.
+        function: A concrete function of flat arguments, of which the first is a number with a name
+            that no other function has for one. What depends on it is the backward pass.
     """
-    definition = _optimized(function)
+    upstream = function.inputs[0].op.name
+    definition = _optimized(function, upstream)
     loops = _loops(definition)
     graph = _imported(definition)
     while loops and _say_shapes(graph, definition):
@@ -46,7 +46,7 @@ def kept_by(function: Any) -> list[Kept]:
     rounds = _rounds(graph, loops)
     operations = graph.get_operations()
     inside = {each: loops_of for each in operations if (loops_of := _inside(each.name, loops))}
-    after = _after(graph, inside)
+    after = _after(graph, upstream, inside)
     buffers: dict[Any, tuple[Any, bool]] = {}
     for operation in after:
         for tensor in operation.inputs:
@@ -75,7 +75,7 @@ def _bytes(tensor: Any, rounds: list[int | None]) -> int | None:
     return int(size * tensor.dtype.size)
 
 
-def _optimized(function: Any) -> Any:
+def _optimized(function: Any, upstream: str) -> Any:
     """What TensorFlow would run for a function, with placeholders for what it is given.
 
     The function isn't run. It is called on numbers of a wrong dtype, which TensorFlow refuses after
@@ -100,7 +100,7 @@ def _optimized(function: Any) -> Any:
     (found,) = [
         each.post_optimization_graph
         for each in graphs
-        if any(node.name == UPSTREAM for node in each.post_optimization_graph.node)
+        if any(node.name == upstream for node in each.post_optimization_graph.node)
     ]
     return _with_placeholders(found)
 
@@ -265,7 +265,7 @@ def _inside(name: str, loops: list[set[str]]) -> list[int]:
     return [i for i, loop in enumerate(loops) if name in loop]
 
 
-def _after(graph: Any, inside: dict[Any, list[int]]) -> set[Any]:
+def _after(graph: Any, upstream: str, inside: dict[Any, list[int]]) -> set[Any]:
     """The operations of the backward pass: what needs upstream, and the loops that have such."""
     users: dict[Any, list[Any]] = {}
     members: dict[int, list[Any]] = {}
@@ -274,7 +274,7 @@ def _after(graph: Any, inside: dict[Any, list[int]]) -> set[Any]:
             users.setdefault(each, []).append(operation)
         for loop in inside.get(operation, ()):
             members.setdefault(loop, []).append(operation)
-    waiting = [graph.get_operation_by_name(UPSTREAM)]
+    waiting = [graph.get_operation_by_name(upstream)]
     found = set(waiting)
     while waiting:
         operation = waiting.pop()

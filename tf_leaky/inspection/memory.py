@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import warnings
 from typing import Any
@@ -13,13 +14,14 @@ import tensorflow as tf
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.conversion.convert import convert
-from tf_leaky.inspection.graphs import UPSTREAM, Kept, kept_by
+from tf_leaky.inspection.graphs import Kept, kept_by
 from tf_leaky.inspection.probing import Target, probed
 from tf_leaky.keras_compat import call_traced, functions_in_line
 from tf_leaky.structure import layers_within
 
 _SUBJECT = "activation_memory"
 _MARK = "tf_leaky_row_"
+_COUNT = itertools.count()  # TensorFlow may hand out the graph of a call with those of the next
 _ALPHA = 0.01  # for the ReLUs of what `convert` would make
 
 
@@ -115,9 +117,9 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
 
     Example:
         >>> import tensorflow as tf
-        >>> dense = tf.keras.layers.Dense(8, activation="relu", name="dense")
-        >>> model = tf.keras.Sequential([tf.keras.Input((4,)), dense, tf.keras.layers.Dense(1)])
-        >>> activation_memory(model, tf.TensorSpec((32, 4), tf.float32)).by_layer["dense"]
+        >>> relu = tf.keras.layers.Dense(8, activation="relu", name="hidden")
+        >>> model = tf.keras.Sequential([tf.keras.Input((4,)), relu, tf.keras.layers.Dense(1)])
+        >>> activation_memory(model, tf.TensorSpec((32, 4), tf.float32)).by_layer["hidden"]
         1024
     """
     check_built_model(model, subject=_SUBJECT)
@@ -179,7 +181,7 @@ class _Trace:
         self.names = [model.name]
 
     def of_step(self, specs: Any) -> Any:
-        """The concrete function of the gradients, of a number "upstream" and the flat inputs."""
+        """The concrete function of the gradients, of the upstream number and the flat inputs."""
 
         def step(upstream: Any, *inputs: Any) -> list[Any]:
             with tf.GradientTape() as tape:
@@ -191,7 +193,7 @@ class _Trace:
             gradients = tape.gradient(loss, weights, upstream)
             return [each for each in gradients if each is not None]
 
-        upstream = tf.TensorSpec((), tf.float32, name=UPSTREAM)
+        upstream = tf.TensorSpec((), tf.float32, name=f"upstream_{next(_COUNT)}")
         return call_traced(step).get_concrete_function(upstream, *tf.nest.flatten(specs))
 
     def _loss(self, inputs: Any) -> Any:
