@@ -89,6 +89,10 @@ def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
     if len(before) == len(after):  # else not built yet: nothing was trained
         for variable, twin in zip(before, after, strict=True):
             twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
+    for name, variable in vars(model.optimizer).items():  # one of tf_keras's Nadam is in no list
+        twin = vars(new.optimizer).get(name)
+        if isinstance(variable, tf.Variable) and isinstance(twin, tf.Variable):
+            twin.assign(variable)
 
 
 def _make_state(optimizer: Any, variables: list[Any]) -> None:
