@@ -1,7 +1,7 @@
 """Scores a large array of digits from the exported SavedModel, with Ray Data.
 
     python examples/batch_inference.py [--folder saved_models] [--rows 200000] [--batch-size 4096]
-        [--workers 1] [--address ADDRESS] [--export DIRECTORY] [--output FOLDER]
+        [--workers 1] [--address ADDRESS] [--export DIRECTORY] [--input FOLDER] [--output FOLDER]
 
 It needs what `make demo` makes: the model and its export. On one machine Ray is started and stopped
 here; meanwhile it listens on every interface, and asks for the token that it keeps in ~/.ray. On a
@@ -13,8 +13,12 @@ Why Ray Data: it installs beside TensorFlow 2.21 and changes no package of it, o
 Apache Beam (2.77) has RunInference, but wants protobuf below 7, and so would take the one that is
 installed beside TensorFlow back.
 
-The rows are the 1797 digits over and over, laid out by the workers themselves. For data of your own
-put `ray.data.read_parquet` or another of Ray's readers into `read`.
+The rows are the 1797 digits over and over, laid out by the workers themselves. With --input, they
+are those of a folder of Parquet files, the shards, with the columns `row` and `image` (a list of 64
+numbers). Then --output gets one file for each shard, which is there in whole or not at all. A
+worker that dies is started again, and its shard is scored anew. A shard that can't be read is named
+at the end, with the status 1, when all others are scored. Run again, it scores only the shards that
+have no file in --output yet.
 """
 
 import argparse
@@ -28,6 +32,8 @@ from pathlib import Path
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import ray
 from sklearn.datasets import load_digits
 from tqdm import tqdm
@@ -70,6 +76,42 @@ class Scorer:
         images = self._to_tensor(batch["image"])
         scores = self._signature(**{self._input: images})[self._output]
         return {"row": batch["row"], "score": scores.numpy()}
+
+
+class ShardScorer(Scorer):
+    """A worker that takes one shard after the other: reads it, scores it and writes the scores."""
+
+    def __init__(self, export, output, batch_size):
+        super().__init__(export)
+        self._shape = self._signature.structured_input_signature[1][self._input].shape[1:]
+        self._folder, self._batch_size = Path(output), batch_size
+
+    def __call__(self, shard):
+        """What became of a shard: how many rows were scored, or the error."""
+        try:
+            rows, images = read_shard(shard["path"], self._shape)
+        except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
+            return {"path": shard["path"], "rows": 0, "error": f"{error}"[:300] or repr(error)}
+        scores = [
+            super(ShardScorer, self).__call__({"row": None, "image": images[i : i + size]})["score"]
+            for size in [self._batch_size]
+            for i in range(0, len(rows), size)
+        ]
+        table = pyarrow.table({"row": rows, "score": list(np.concatenate(scores))})
+        path = self._folder / Path(shard["path"]).name
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        pyarrow.parquet.write_table(table, unfinished)
+        unfinished.replace(path)
+        return {"path": shard["path"], "rows": len(rows), "error": ""}
+
+
+def read_shard(path, shape):
+    """The rows of a shard and their images, of a shape."""
+    table = pyarrow.parquet.read_table(path, columns=["row", "image"])
+    numbers = table["image"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if not len(table):
+        raise ValueError("it has no rows")
+    return table["row"].to_numpy(), numbers.astype("float32").reshape(len(table), *shape)
 
 
 @contextlib.contextmanager
@@ -137,22 +179,87 @@ def score(arguments, export):
     return chosen
 
 
+def score_shards(shards, export, output, *, workers, batch_size, scorer=ShardScorer):
+    """Scores shards, one file for each; returns how many rows, and what could not be read.
+
+    Args:
+        shards: Their paths.
+        export: The version directory of a SavedModel.
+        output: The folder for the scores.
+        workers: How many, each with a model of its own.
+        batch_size: Rows that are scored at once.
+        scorer: The class of a worker.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    paths = [{"path": str(path)} for path in shards]
+    done = ray.data.from_items(paths, override_num_blocks=len(paths)).map(
+        scorer,
+        fn_constructor_args=(str(export), str(output.resolve()), batch_size),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        max_restarts=3,  # Ray's default has no end
+        max_task_retries=3,
+    )
+    rows, errors = 0, []
+    with tqdm(total=len(paths), desc="scored", unit=" shards") as bar:
+        for each in done.iter_rows():
+            rows += each["rows"]
+            errors += [f"{each['path']}: {each['error']}"] if each["error"] else []
+            bar.update()
+    return rows, errors
+
+
+def score_folder(arguments, export, scorer=ShardScorer):
+    """Scores the shards of `--input` that have no scores in `--output` yet."""
+    output = arguments.output
+    shards = sorted(path.resolve() for path in arguments.input.glob("*.parquet"))
+    missing = [path for path in shards if not (output / path.name).exists()]
+    print(f"{len(shards) - len(missing)} of {len(shards)} shards were scored before", flush=True)
+    began, options = time.monotonic(), {"batch_size": arguments.batch_size, "scorer": scorer}
+    errors = []
+    if missing:
+        try:
+            rows, errors = score_shards(
+                missing, export, output, workers=arguments.workers, **options
+            )
+        except ray.exceptions.RayError as error:
+            errors = [f"a worker that died again and again: {error}"[:500]]
+        else:
+            report(rows, time.monotonic() - began)
+    if errors:
+        raise SystemExit(
+            "batch_inference: expected shards that can be read and scored. Received: "
+            f"{'; '.join(errors)}. The scores of all others are in {output}: mend or remove these, "
+            "and run this again, which scores only what is missing."
+        )
+    return shards
+
+
 def report(rows, seconds):
     """Prints the rate, in which the start of the workers counts too."""
     print(f"{rows} rows in {seconds:.1f} s: {rows / seconds:.0f} rows per second", flush=True)
 
 
-def check(saved, chosen):
+def check_shard(saved, shard, output):
+    """Stops unless the scores of the first rows of a shard are what the trained model predicts."""
+    scored = pyarrow.parquet.read_table(output / shard.name)
+    scores = np.stack(scored["score"].to_numpy())
+    rows, images = read_shard(shard, (8, 8, 1))
+    if scored["row"].to_pylist() != rows.tolist():
+        raise SystemExit(f"batch_inference: expected the rows of {shard} in {output}")
+    check(saved, images[:CHECKED], scores[:CHECKED])
+
+
+def check(saved, images, scores):
     """Stops unless the scores are what the trained model predicts."""
     import tensorflow as tf
 
     import tf_leaky  # noqa: F401  registers the layer, so that the model loads
 
-    rows, images = np.array(list(chosen)), load_images()
     model = tf.keras.models.load_model(saved)
-    expected = model.predict(images[rows % len(images)], verbose=0)
-    worst = float(np.abs(np.stack(list(chosen.values())) - expected).max())
-    print(f"{len(rows)} of them, compared with model.predict: at most {worst:.1e} apart")
+    expected = model.predict(images, verbose=0)
+    worst = float(np.abs(scores - expected).max())
+    print(f"{len(images)} of them, compared with model.predict: at most {worst:.1e} apart")
     if not worst <= 1e-5:
         raise SystemExit(f"batch_inference: expected the predictions of {saved}")
 
@@ -166,16 +273,27 @@ def main():
     parser.add_argument("--workers", type=int, default=1, help="each loads the model once")
     parser.add_argument("--address", help="of a Ray cluster; without it, Ray is started here")
     parser.add_argument("--export", type=Path, help="a version directory, instead of the newest")
+    parser.add_argument("--input", type=Path, help="a folder of shards, scored into --output")
     parser.add_argument("--output", type=Path, help="a folder for the scores, as Parquet files")
     arguments = parser.parse_args()
     saved = arguments.folder / "digits.keras"
     export = arguments.export or newest_version(arguments.folder)
     if export is None or not saved.exists():
         parser.error(f"{arguments.folder} has no digits model and export: run `make demo` first")
-    print(f"export: {export}; {arguments.rows} rows, {arguments.workers} worker(s)", flush=True)
+    if arguments.input and not (arguments.output and any(arguments.input.glob("*.parquet"))):
+        parser.error(f"--input wants *.parquet files in {arguments.input}, and --output")
+    what = arguments.input or f"{arguments.rows} rows"
+    print(f"export: {export}; {what}, {arguments.workers} worker(s)", flush=True)
     with engine(arguments.address, arguments.workers):
-        chosen = score(arguments, export.resolve())
-    check(saved, chosen)
+        if arguments.input:
+            first, *_ = score_folder(arguments, export.resolve())
+        else:
+            chosen = score(arguments, export.resolve())
+    if arguments.input:
+        check_shard(saved, first, arguments.output)
+    else:
+        rows, images = np.array(list(chosen)), load_images()
+        check(saved, images[rows % len(images)], np.stack(list(chosen.values())))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ needs_ray = pytest.mark.skipif(
 def run(tmp_path):
     """Runs the script; Ray keeps a token in the home folder, which is not this user's here."""
 
-    def start(*flags):
-        command = [sys.executable, SCRIPT, *map(str, flags)]
-        home = os.environ | {"HOME": str(tmp_path)}
+    def start(*flags, script=SCRIPT):
+        command = [sys.executable, script, *map(str, flags)]
+        home = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(SCRIPT.parent)}
         return subprocess.run(command, capture_output=True, text=True, check=False, env=home)
 
     return start
@@ -84,6 +84,67 @@ def test_wrong_scores_are_not_taken(run, folder, tmp_path):
     done = run("--folder", folder, "--rows", 2000, "--export", other)
     assert done.returncode == 1
     assert "batch_inference: expected the predictions of " in done.stderr
+
+
+DYING = """
+import os, pathlib, sys
+sys.path.insert(0, {examples!r})
+import batch_inference
+
+class Dying(batch_inference.ShardScorer):
+    def __call__(self, shard):
+        marker = pathlib.Path({marker!r})
+        if shard["path"].endswith("2.parquet") and not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return super().__call__(shard)
+
+batch_inference.score_folder.__defaults__ = (Dying,)
+batch_inference.main()
+"""
+
+
+@needs_ray
+@pytest.mark.skipif(not KERAS_3, reason="Ray and Parquet know nothing of Keras")
+def test_nothing_is_lost_to_a_dying_worker_and_a_corrupt_shard(run, folder, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    shards, out = tmp_path / "in", tmp_path / "out"
+    images = np.random.default_rng(3).random((400, 64))
+    shards.mkdir()
+    for i in range(4):
+        rows = range(100 * i, 100 * (i + 1))
+        columns = {"row": list(rows), "image": list(images[rows])}
+        pyarrow.parquet.write_table(pyarrow.table(columns), shards / f"{i}.parquet")
+    whole = (shards / "1.parquet").read_bytes()
+    (shards / "1.parquet").write_bytes(whole[: len(whole) // 2])
+    script = tmp_path / "dying.py"
+    marker = tmp_path / "died"
+    script.write_text(DYING.format(examples=str(SCRIPT.parent), marker=str(marker)))
+    flags = ["--folder", folder, "--input", shards, "--output", out, "--batch-size", 64]
+
+    done = run(*flags, script=script)
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert marker.exists()
+    assert "expected shards that can be read and scored. Received: " in done.stderr
+    assert f"{shards / '1.parquet'}: " in done.stderr
+    assert "300 rows in" in done.stdout
+    written = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert set(written) == {"0.parquet", "2.parquet", "3.parquet"}
+
+    (shards / "1.parquet").write_bytes(whole)
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "3 of 4 shards were scored before" in done.stdout
+    assert "100 rows in" in done.stdout
+    assert all((out / name).stat().st_mtime_ns == then for name, then in written.items())
+    tables = [pyarrow.parquet.read_table(out / f"{i}.parquet") for i in range(4)]
+    assert [row for each in tables for row in each["row"].to_pylist()] == list(range(400))
+    scores = np.concatenate([np.stack(each["score"].to_numpy()) for each in tables])
+    model = tf.keras.models.load_model(folder / "digits.keras")
+    expected = model.predict(images.astype("float32").reshape(-1, 8, 8, 1), verbose=0)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 @needs_ray
