@@ -15,6 +15,8 @@ from benchmarks import (
     call,
     figure,
     imports,
+    kept,
+    learning,
     memory,
     monitor,
     nets,
@@ -165,6 +167,41 @@ def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
     )
     with pytest.raises(AssertionError):
         batch_norm.measure(progress=NoProgress(), processes=1, settings=("graph",))
+
+
+def test_growth_of_the_count_is_compared_with_that_of_the_peak(monkeypatch):
+    found = kept.peak_and_count("DCGAN discriminator", 8)
+    assert found["peak"] > 0
+    assert found["counted"] > 2**20
+
+    def run(net, count):
+        return {"peak": 2.0e6 * count + 1e8, "counted": 1.9e6 * count + 1e7}
+
+    monkeypatch.setattr(kept, "_in_a_process", run)
+    results = kept.measure(progress=NoProgress(), processes=3, nets=("LSTM",))
+    assert results["LSTM"]["counted / measured"] == pytest.approx(0.95)
+    assert "LSTM" in kept.report(results)
+
+
+@pytest.mark.parametrize("name", [each for each in kept.NETS if each != "ResNet50"])
+def test_nets_to_count_are_built(name):
+    before = tf.keras.mixed_precision.global_policy()
+    try:
+        assert kept.build(name).count_params() > 0
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def test_nets_learn_and_are_drawn(tmp_path):
+    pytest.importorskip("sklearn")
+    results = learning.measure(progress=NoProgress(), seeds=1, epochs=1, steps=2)
+    two, one = (results["losses"][kind] for kind in learning.KINDS[1:])
+    np.testing.assert_allclose(one, two, rtol=1e-3)
+    assert all(0 <= found[0] <= 1 for found in results["accuracy"].values())
+    assert results["kept"]["BatchNormLeakyReLU"] < 0.7 * results["kept"]["BN + ReLU"]
+    assert "largest relative difference" in learning.report(results)
+    learning.draw(results, tmp_path / "run.png")
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_gradients_are_compared_with_those_of_float64():

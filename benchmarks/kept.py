@@ -1,0 +1,142 @@
+"""What `activation_memory` counts against how the peak of memory grows with the batch.
+
+Each net takes two training steps in a process of its own, on a small and on a large batch, several
+times. The growth of the median peak from one to the other, beside the growth of the count. Inputs
+are there before the first look at the memory, so that they count in neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.memory import _peak
+from benchmarks.tables import table
+
+# Shapes of one example, and the small and the large batch.
+NETS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
+    "ResNet50": ((128, 128, 3), (4, 20)),
+    "U-Net": ((64, 64, 3), (4, 36)),
+    "U-Net, mixed_float16": ((64, 64, 3), (4, 36)),
+    "LSTM": ((128, 64), (32, 288)),
+    "transformer block": ((128, 128), (8, 72)),
+    "DCGAN discriminator": ((64, 64, 3), (8, 136)),
+}
+
+
+def measure(*, progress: Any, processes: int = 5, nets: tuple[str, ...] = tuple(NETS)) -> Any:
+    """Bytes for each net: growth of the count and of the peak, with the least and the most."""
+    results = {}
+    for net in nets:
+        progress.start(f"Kept for the backward pass, {net}", processes)
+        runs = []
+        for _ in range(processes):
+            runs.append([_in_a_process(net, count) for count in NETS[net][1]])
+            progress.step()
+        peaks = [[run[i]["peak"] for run in runs] for i in (0, 1)]
+        growth = statistics.median(peaks[1]) - statistics.median(peaks[0])
+        grown = [large - small for small, large in zip(*peaks, strict=True)]
+        counted = runs[0][1]["counted"] - runs[0][0]["counted"]
+        results[net] = {
+            "counted, MiB": counted / 2**20,
+            "measured, MiB": growth / 2**20,
+            "least": min(grown) / 2**20,
+            "most": max(grown) / 2**20,
+            "counted / measured": counted / growth,
+        }
+    return results
+
+
+def report(results: dict[str, Any]) -> str:
+    """The table of `measure`'s results."""
+    return table("Growth from a small batch to a large one: counted, and of the peak", results)
+
+
+def _in_a_process(net: str, count: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.kept", net, str(count)]
+    # One arena, and large blocks from the system, so that the heap has no holes.
+    quiet = os.environ | {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    if done.returncode:
+        raise RuntimeError(f"{net}, {count}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def peak_and_count(net: str, count: int) -> dict[str, float]:
+    """Bytes that training steps take above the built model, and bytes that are counted."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tf_leaky import activation_memory
+
+    tf.config.threading.set_inter_op_parallelism_threads(1)  # the least that runs side by side
+    model = build(net)
+    x = tf.random.uniform((count, *NETS[net][0]), seed=0)
+    y = tf.zeros([count if size is None else size for size in model.output_shape])
+    counted = activation_memory(model, x).total
+    model.compile("sgd", "mse", jit_compile=False)
+    before = _peak()
+    for _ in range(2):
+        loss = model.train_on_batch(x, y)
+    if not np.isfinite(loss).all():
+        raise RuntimeError(f"expected a finite loss. Received: {loss}")
+    return {"peak": (_peak() - before) * 2**20, "counted": counted}
+
+
+def build(net: str) -> Any:
+    """A net of `NETS`."""
+    import tensorflow as tf
+
+    keras = tf.keras.layers
+    name, _, policy = net.partition(", ")
+    if policy:
+        tf.keras.mixed_precision.set_global_policy(policy)
+    tf.keras.utils.set_random_seed(0)
+    shape = NETS[net][0]
+    x = inputs = tf.keras.Input(shape)
+    if name == "ResNet50":
+        return tf.keras.applications.ResNet50(weights=None, input_shape=shape, classes=10)
+    if name == "LSTM":
+        for _ in range(2):
+            x = keras.LSTM(64, return_sequences=True)(x)
+    elif name == "transformer block":
+        for _ in range(2):
+            x = keras.LayerNormalization()(x + keras.MultiHeadAttention(4, 32)(x, x))
+            x = keras.LayerNormalization()(x + keras.Dense(128)(keras.Dense(512, "gelu")(x)))
+    elif name == "U-Net":
+        kept = []
+        for width in (16, 32, 64):
+            x = _double(keras, x, width)
+            kept.append(x)
+            x = keras.MaxPooling2D()(x)
+        x = _double(keras, x, 128)
+        for width, skip in zip((64, 32, 16), reversed(kept), strict=True):
+            x = keras.Conv2DTranspose(width, 2, strides=2)(x)
+            x = _double(keras, keras.concatenate([x, skip]), width)
+        x = keras.Conv2D(1, 1, dtype="float32")(x)
+    else:
+        for width in (32, 64, 128, 256):
+            x = keras.Conv2D(width, 5, strides=2, padding="same")(x)
+            x = keras.LeakyReLU()(keras.BatchNormalization()(x))
+        x = keras.Dense(1)(keras.Flatten()(x))
+    return tf.keras.Model(inputs, x)
+
+
+def _double(keras: Any, x: Any, width: int) -> Any:
+    for _ in range(2):
+        x = keras.Conv2D(width, 3, padding="same")(x)
+        x = keras.ReLU()(keras.BatchNormalization()(x))
+    return x
+
+
+if __name__ == "__main__":
+    print(json.dumps(peak_and_count(sys.argv[1], int(sys.argv[2]))))
