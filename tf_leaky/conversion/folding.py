@@ -8,6 +8,7 @@ it returns, is seen in a trace of the model, so that models of any kind are look
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,8 @@ def _fold(normalization: Any, makers: dict[int, Any], tracer: _Tracer) -> _Fold 
     users = tracer.users_of_weights(linear), tracer.users_of_weights(normalization)
     if None in users or users[1] != {"ReadVariableOp"}:
         return f"weights of it or of {linear.name} are used elsewhere, or change at inference"
+    if any(_computed_wrong(call.y) for call in calls):
+        return "TensorFlow takes a wrong slope for a convolution with a bias, a sum and a LeakyRelu"
     if linear.activation is not tf.keras.activations.linear:
         return f"{linear.name} has an activation of its own"
     if linear.compute_dtype != normalization.compute_dtype:
@@ -245,6 +248,33 @@ class _Tracer:
                 return None
             types |= {operation.type for operation in inner.consumers()}
         return types
+
+
+def _computed_wrong(y: Any) -> bool:
+    """Whether what follows a folded layer is one that TensorFlow's oneDNN kernels compute wrong.
+
+    TensorFlow 2.21 makes one operation of a convolution with a bias, an addition and a LeakyRelu,
+    and oneDNN's kernel of that has a slope of 0.2, whatever the LeakyRelu has.
+    """
+    sums = [each for each in _after([y]) if each.type in ("Add", "AddV2", "AddN")]
+    for each in (after for one in sums for after in _after(one.outputs)):
+        if each.type == "LeakyRelu":
+            if each.get_attr("alpha") != np.float32(0.2):
+                return True
+        elif each.type in ("Maximum", "Mul") or "Call" in each.type:
+            return True
+    return False
+
+
+def _after(tensors: Any) -> Iterator[Any]:
+    """The operations that take some tensors, or copies of them."""
+    for tensor in tensors:
+        for operation in tensor.consumers():
+            if operation.type in ("Identity", "IdentityN", "StopGradient"):
+                pairs = zip(operation.inputs, operation.outputs, strict=True)
+                yield from _after([copy for x, copy in pairs if x is tensor])
+            else:
+                yield operation
 
 
 def _users(x: Any) -> int:
