@@ -103,7 +103,9 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
 
 def _apply(x: tf.Tensor, alpha: Any, positive_alpha: bool) -> tf.Tensor:
     if isinstance(alpha, float):
-        return _fixed(alpha + 0.0, x.dtype)(x)  # -0.0 becomes 0.0: a cache takes them for one
+        return _fixed(alpha + 0.0, x.dtype)(
+            _apart(x)
+        )  # -0.0 becomes 0.0: a cache takes them for one
     if not tf.is_tensor(alpha):  # which variables are too
         slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
         return _fixed_select(x, slopes) if slopes.ndim else _apply(x, float(slopes), False)
@@ -136,6 +138,20 @@ def _local(tensor: tf.Tensor) -> tf.Tensor:
     given one, could not be differentiated again.
     """
     return tensor if tf.executing_eagerly() else tf.identity(tensor)
+
+
+def _apart(x: tf.Tensor) -> tf.Tensor:
+    """`x`, but where a sum made it, TensorFlow doesn't fuse it with what comes next.
+
+    On a CPU, Grappler makes one operation of a convolution, its bias, a sum and LeakyRelu, which
+    oneDNN computes with a slope of 0.2, whatever alpha is. It takes no such step over EnsureShape.
+    """
+    if tf.executing_eagerly():
+        return x
+    made = x.op
+    while made.type == "Identity":
+        made = made.inputs[0].op
+    return tf.ensure_shape(x, x.shape) if made.type in ("Add", "AddV2", "AddN") else x
 
 
 def _differentiate(

@@ -230,3 +230,16 @@ def test_operation_of_a_number_is_made_once():
     assert ops._fixed.cache_info().misses == 1
     leaky_relu(tf.constant([-2.0], tf.float64), 0.25)
     assert ops._fixed.cache_info().misses == 2
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 0.5, 1.5])
+def test_slope_is_alpha_after_a_convolution_with_a_bias_and_a_sum(slope, rng):
+    """TensorFlow's own LeakyRelu, fused with these on a CPU with oneDNN, has a slope of 0.2."""
+    x, kernel = (tf.constant(rng.normal(size=s), tf.float32) for s in ((2, 8, 8, 4), (3, 3, 4, 4)))
+
+    def block(x):
+        y = tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), tf.ones(4))
+        return leaky_relu(y + x, slope)
+
+    expected = block(x)
+    np.testing.assert_allclose(tf.function(block)(x), expected, rtol=1e-4, atol=1e-4)
