@@ -359,7 +359,14 @@ def subclassed():
     return tf.keras.Sequential([tf.keras.Input((5,)), OfItsOwn(4, name="own"), bn()])
 
 
+def before_a_sum():
+    x = tf.keras.Input((8, 8, 3))
+    y = bn()(layers.Conv2D(3, 3, padding="same", bias_initializer="ones")(x))
+    return tf.keras.Model(x, layers.ReLU(negative_slope=0.1)(layers.Add()([y, x])))
+
+
 LEFT = {
+    "a sum and a stock LeakyReLU": (before_a_sum, "TensorFlow takes a wrong slope"),
     "used twice": (used_twice, "what dense returns is used elsewhere"),
     "an output": (output, "what dense returns is used elsewhere"),
     "a shared layer": (shared, "what dense returns is used elsewhere"),
