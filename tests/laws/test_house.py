@@ -113,9 +113,12 @@ def private_names(tree):
 
 
 def test_private_attributes_of_keras_are_used_in_one_room():
-    """Without a default, so that an error follows from a new name. Those of named tuples are public."""
+    """Without a default, so that an error follows from a new name."""
     names = {path: private_names(ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")}
-    ours = {name for _, own in names.values() for name in own} | {"_fields", "_make"}
+    ours = {name for _, own in names.values() for name in own} | {
+        "_fields",
+        "_make",
+    }  # of named tuples
     for path, (used, _) in names.items():
         found = {name for name in used - ours if name.startswith("_") and name[1] != "_"}
         assert found == (PRIVATE if path.stem == "keras_compat" else set()), path
