@@ -78,7 +78,6 @@ def peak_and_count(net: str, count: int) -> dict[str, float]:
 
     from tf_leaky import activation_memory
 
-    tf.config.threading.set_inter_op_parallelism_threads(1)  # the least that runs side by side
     model = build(net)
     x = tf.random.uniform((count, *NETS[net][0]), seed=0)
     y = tf.zeros([count if size is None else size for size in model.output_shape])
@@ -139,4 +138,8 @@ def _double(keras: Any, x: Any, width: int) -> Any:
 
 
 if __name__ == "__main__":
+    import tensorflow
+
+    # The least that runs side by side.
+    tensorflow.config.threading.set_inter_op_parallelism_threads(1)
     print(json.dumps(peak_and_count(sys.argv[1], int(sys.argv[2]))))

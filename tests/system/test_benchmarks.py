@@ -170,7 +170,7 @@ def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
 
 
 def test_growth_of_the_count_is_compared_with_that_of_the_peak(monkeypatch):
-    found = kept.peak_and_count("DCGAN discriminator", 8)
+    found = kept._in_a_process("DCGAN discriminator", 8)
     assert found["peak"] > 0
     assert found["counted"] > 2**20
 
