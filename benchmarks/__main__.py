@@ -20,6 +20,7 @@ from benchmarks import (
     call,
     imports,
     kept,
+    latency,
     learning,
     memory,
     monitor,
@@ -56,6 +57,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "batch": (batch, lambda given: {}),
     "training": (training, lambda given: {"rounds": given.rounds}),
     "serving": (serving, lambda given: {"rounds": given.rounds}),
+    "latency": (latency, lambda given: {"rounds": min(given.rounds, 15)}),
     "monitor": (monitor, lambda given: {"rounds": min(given.rounds, 11)}),
     "import": (imports, lambda given: {"rounds": min(given.rounds, 7)}),
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_leaky import LeakyReLU, freeze
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, freeze
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of their imports
@@ -102,6 +102,26 @@ def test_litert_and_onnx_have_one_fused_operation(name, tmp_path):
     names, y = run_onnx(made, x)
     assert ("LeakyRelu" if one_slope else "PRelu") in names
     assert not names & LOOSE_IN_ONNX
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["two layers", "BatchNormLeakyReLU"])
+def test_folded_block_is_a_convolution_and_an_activation(fused, rng, tmp_path):
+    pair = [layers.BatchNormalization(momentum=0.0), layers.LeakyReLU(0.1)]
+    if fused:
+        pair = [BatchNormLeakyReLU(alpha=0.1, momentum=0.0)]
+    model = tf.keras.Sequential([tf.keras.Input((8, 8, 2)), layers.Conv2D(4, 3), *pair])
+    x = rng.normal(size=(6, 8, 8, 2)).astype("float32")
+    model(x, training=True)  # so that there are statistics to fold
+    expected = model.predict(x, verbose=0)
+    content = litert(freeze(model, target="litert", fold_batch_norm=True))
+    names, y = run_litert(content, x)
+    assert names - {"DELEGATE"} == {"CONV_2D", "LEAKY_RELU"}
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    (tmp_path / "model.tflite").write_bytes(content)
+    made, _ = tf2onnx.convert.from_tflite(str(tmp_path / "model.tflite"), opset=17)
+    names, y = run_onnx(made, x)
+    assert names - {"Transpose"} == {"Conv", "LeakyRelu"}
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -16,6 +16,7 @@ from benchmarks import (
     figure,
     imports,
     kept,
+    latency,
     learning,
     memory,
     monitor,
@@ -167,6 +168,21 @@ def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
     )
     with pytest.raises(AssertionError):
         batch_norm.measure(progress=NoProgress(), processes=1, settings=("graph",))
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the converters of other packages
+def test_requests_and_files_of_a_residual_net_are_timed():
+    results = latency.measure(
+        progress=NoProgress(), rounds=2, requests=4, callers=(1, 2), widths=(4,)
+    )
+    for count in ("1", "2"):
+        rows = results["callers"][count]
+        assert rows[latency.STOCK][f"p50 / {latency.STOCK}"] == 1
+        assert all(row["p99, ms"] >= row["p50, ms"] > 0 for row in rows.values())
+    assert set(results["files"]) == {"LiteRT float", "LiteRT int8", "ONNX"}
+    assert "ours, frozen and folded" in latency.report(results)
+    with pytest.raises(AssertionError):
+        latency.check({latency.STOCK: np.ones(2), "ours, frozen": np.ones(2) * 1.1})
 
 
 def test_growth_of_the_count_is_compared_with_that_of_the_peak(monkeypatch):
