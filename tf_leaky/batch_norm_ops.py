@@ -153,8 +153,10 @@ def batch_norm_leaky_relu(
         rest = tf.math.divide_no_nan(dmean, batch.count) - of_xhat * beta
         by_statistics = _over_slope(channels.spread(of_xhat) * y, y, slope, channels=channels)
         by_statistics = batch.masked(by_statistics + channels.spread(rest))
-        dz = tf.cast(channels.spread(gamma * scale) * du + by_statistics, dtype)
-        return dz, dgamma, dbeta, *_dalpha(products, y, alphas, channels)
+        dalphas = _dalpha(products, y, alphas, channels)
+        with tf.control_dependencies(dalphas):  # which would else hold `products` for later
+            dz = tf.cast(channels.spread(gamma * scale) * du + by_statistics, dtype)
+        return dz, dgamma, dbeta, *dalphas
 
     y, mean, variance = _differentiate(forward, backward, z, gamma, beta, *_trained(alpha))
     return y, mean, variance
@@ -200,10 +202,12 @@ def normalized_leaky_relu(
         products = upstream * y
         dgamma = (channels.total(products) - beta * dbeta) / _bounded(gamma, beta, dtype)
         scale = tf.math.rsqrt(variance + epsilon)
-        dz = tf.cast(channels.spread(gamma * scale) * du, dtype)
+        dalphas = _dalpha(products, y, alphas, channels)
+        with tf.control_dependencies([dgamma, *dalphas]):
+            dz = tf.cast(channels.spread(gamma * scale) * du, dtype)
         dvariance = -gamma * scale * scale * dgamma / 2
         dmean = -gamma * scale * dbeta
-        return dz, dgamma, dbeta, dmean, dvariance, *_dalpha(products, y, alphas, channels)
+        return dz, dgamma, dbeta, dmean, dvariance, *dalphas
 
     (y,) = _differentiate(forward, backward, z, gamma, beta, mean, variance, *_trained(alpha))
     return y

@@ -148,11 +148,12 @@ def jacobians(loss):
     return run
 
 
+SLOWEST = "jacobians of the gradient"
 DERIVATIVES = {
     "reverse": reverse,
     "reverse over reverse": lambda loss: reverse_over(reverse(loss)),
     "third order": lambda loss: reverse_over(reverse_over(reverse(loss))),
-    "jacobians of the gradient": jacobians,
+    SLOWEST: jacobians,
     "forward in x": lambda loss: forward(loss, "x"),
     "forward in alpha": lambda loss: forward(loss, "alpha"),
     "forward in both": lambda loss: forward(loss),
@@ -169,8 +170,19 @@ SECOND_ORDER = [case for case in cases.TRAINED if case.name in (
 )]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", SECOND_ORDER, ids=cases.names)
-@pytest.mark.parametrize("derivative", DERIVATIVES)
+# The Jacobians take as long as all others together: the quick tests have them for one case.
+BOTH = [
+    pytest.param(
+        *(case, derivative),
+        marks=[pytest.mark.slow] if derivative == SLOWEST and case is not SECOND_ORDER[-2] else [],
+        id=f"{derivative}-{cases.names(case)}",
+    )
+    for derivative in DERIVATIVES
+    for case in SECOND_ORDER
+]
+
+
+@pytest.mark.parametrize(("case", "derivative"), BOTH)
 @each_way
 def test_derivatives_of_every_kind(case, derivative, mode, dtype, rng):
     x = tf.constant(rng.normal(size=(2, 5, 3)), dtype)

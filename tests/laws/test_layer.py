@@ -324,8 +324,13 @@ def test_one_scalar_slope_takes_inputs_of_any_rank():
         assert layer(-tf.ones(shape)).shape == shape
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "jit_compile"),
+    [
+        *(("float32", False), ("float32", True), ("mixed_float16", True)),
+        *(("mixed_bfloat16", False), ("float64", False)),
+    ],
+)
 def test_set_slopes_below_the_bound_come_back_by_training(dtype, jit_compile):
     layer = LeakyReLU(0.5, trainable_alpha=True, axis=-1, dtype=dtype)
     model = tf.keras.Sequential([tf.keras.Input((2,)), layer])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_leaky import LeakyReLU, leaky_relu
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, leaky_relu
 
 SLOPE = tf.Variable(0.3)
 SLOPES = tf.Variable([0.2, 0.4])
@@ -30,13 +30,13 @@ FUNCTIONS = {
 
 
 def layer(**arguments):
-    return lambda: LeakyReLU(**arguments)
+    return lambda **more: LeakyReLU(**arguments, **more)
 
 
 LAYERS = {
     "ReLU": (1, tf.keras.layers.ReLU),
     "stock LeakyReLU": (2, tf.keras.layers.LeakyReLU),
-    "stock PReLU": (3, lambda: tf.keras.layers.PReLU("ones", shared_axes=[1, 2])),
+    "stock PReLU": (3, lambda **more: tf.keras.layers.PReLU("ones", shared_axes=[1, 2], **more)),
     "fixed": (1, layer()),
     "fixed negative": (2, layer(alpha=-0.1)),
     "one slope": (1, layer(trainable_alpha=True)),
@@ -269,20 +269,21 @@ SIDE, COUNT, CHANNELS, DEPTH = 8, 2, 4, 5
 ACTIVATION = SIDE * SIDE * COUNT * CHANNELS * 4  # bytes
 
 
-def peaks_of_training(make, *, normalised, dtype="float32"):
+def peaks_of_training(make, *, normalised, dtype="float32", depth=DEPTH):
     """The peaks of a training step of a Keras model, in both orders, in activations."""
     layers = tf.keras.layers
     model = tf.keras.Sequential([tf.keras.Input((SIDE, SIDE, CHANNELS))])
-    for _ in range(DEPTH):
+    for _ in range(depth):
         model.add(layers.Conv2D(CHANNELS, 3, padding="same", dtype=dtype))
         if normalised:
             model.add(layers.BatchNormalization(dtype=dtype))
-        model.add(make())
+        model.add(make(dtype=dtype))
 
     @tf.function(autograph=False)
     def step(x):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean((model(x, training=True) - x) ** 2)
+            y = model(x, training=True)
+            loss = tf.reduce_mean((y - tf.cast(x, y.dtype)) ** 2)
         return loss, tape.gradient(loss, model.trainable_variables)
 
     graph = after_grappler(step, tf.ones([COUNT, SIDE, SIDE, CHANNELS]))
@@ -299,6 +300,37 @@ def test_training_holds_what_relu_holds_in_any_order(normalised):
     for name, more in (("fixed", 0), ("one slope", 1), ("per channel", 1)):
         peaks = peaks_of_training(LAYERS[name][1], normalised=normalised)
         assert (peaks - relu < more + 0.1).all(), (name, peaks, relu)
+
+
+def held_for_each_block(make, *, normalised, dtype):
+    """By how much the peaks grow with the depth of the net, in activations of float32."""
+    deep, flat = (
+        peaks_of_training(make, normalised=normalised, dtype=dtype, depth=depth)
+        for depth in (DEPTH + 3, DEPTH)
+    )
+    return (deep - flat) / 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_batch_norm_leaky_relu_holds_in_any_order_what_relu_alone_holds(dtype):
+    relu = held_for_each_block(tf.keras.layers.ReLU, normalised=False, dtype=dtype)
+    stock = held_for_each_block(tf.keras.layers.ReLU, normalised=True, dtype=dtype)
+    assert stock[0] > relu[0] + 0.5
+    for slopes in ({}, {"trainable_alpha": True}, {"trainable_alpha": True, "alpha_axis": -1}):
+
+        def make(slopes=slopes, **more):
+            return BatchNormLeakyReLU(**slopes, **more)
+
+        ours = held_for_each_block(make, normalised=False, dtype=dtype)
+        assert (ours <= relu + 0.05).all(), (slopes, ours, relu)
+
+
+@pytest.mark.parametrize("name", ["fixed", "one slope", "per channel"])
+def test_half_precision_holds_what_relu_holds_for_each_block(name):
+    settings = {"normalised": False, "dtype": "mixed_float16"}
+    relu = held_for_each_block(tf.keras.layers.ReLU, **settings)
+    ours = held_for_each_block(LAYERS[name][1], **settings)
+    assert (ours <= relu + 0.02).all(), (ours, relu)
 
 
 def test_plain_custom_gradient_keeps_its_input_in_eager_mode():
