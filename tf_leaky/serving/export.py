@@ -31,8 +31,8 @@ def export_saved_model(
 
     The version appears whole or not at all, even if the process is killed, and any number of
     threads, processes and hosts may export to one folder. (On Windows, what a killed export left
-    behind is removed after a week instead of at the next export. On macOS, which can't refuse to
-    rename onto an existing folder, an empty folder that appears under that number at the same
+    behind is removed after a week instead of at the next export. Where renaming onto an existing
+    folder can't be refused, as on macOS, an empty folder that appears under that number at the same
     moment is replaced; a version with files never is.)
 
     It appears only after a check. A fresh process without Keras and tf_leaky loads the export with
