@@ -3,22 +3,22 @@
     python examples/batch_inference.py [--folder saved_models] [--rows 200000] [--batch-size 4096]
         [--workers 1] [--address ADDRESS] [--export DIRECTORY] [--input FOLDER] [--output FOLDER]
 
-It needs what `make demo` makes: the model and its export. On one machine Ray is started and stopped
-here; meanwhile it listens on every interface, and asks for the token that it keeps in ~/.ray. On a
-cluster the same code runs with `--address auto` on one of its machines, more `--workers`, and
-`--export` and `--output` on storage that every machine sees. It was run so on a cluster of two
+It needs the model and the export that `make demo` makes. On one machine, this script starts and
+stops Ray, which meanwhile listens on every interface, and requires the token that it keeps in
+~/.ray. On a cluster, run the same script on one machine with `--address auto`, more `--workers`,
+and `--export` and `--output` on storage that every machine sees. That was tried on a cluster of two
 nodes, both on one machine.
 
-Why Ray Data: it installs beside TensorFlow 2.21 and changes no package of it, on Python 3.11 too.
-Apache Beam (2.77) has RunInference, but wants protobuf below 7, and so would take the one that is
-installed beside TensorFlow back.
+Why Ray Data: it installs beside TensorFlow 2.21 without changing its packages, on Python 3.11 too.
+Apache Beam (2.77) has RunInference, but requires protobuf below 7, and so would downgrade the
+protobuf that TensorFlow installs.
 
 The rows are the 1797 digits over and over, laid out by the workers themselves. With --input, they
-are those of a folder of Parquet files, the shards, with the columns `row` and `image` (a list of 64
-numbers). Then --output gets one file for each shard, which is there in whole or not at all. A
-worker that dies is started again, and its shard is scored anew. A shard that can't be read is named
-at the end, with the status 1, when all others are scored. Run again, it scores only the shards that
-have no file in --output yet.
+come from a folder of Parquet files, the shards, with the columns `row` and `image` (a list of 64
+numbers). Then --output gets one file for each shard, whole or not at all. A worker that dies is
+restarted, and its shard is scored again. Shards that can't be read are listed at the end, after all
+others are scored, and the exit status is 1. Run again, the script scores only the shards that have
+no file in --output yet.
 """
 
 import argparse
@@ -39,16 +39,16 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 SAVED_MODELS = Path(__file__).parents[1] / "saved_models"
-CHECKED = 500  # rows, about, that are compared with model.predict
+CHECKED = 500  # about so many rows are compared with model.predict
 
 
 def load_images():
-    """The 1797 digits, `(n, 8, 8, 1)` in [0, 1]."""
+    """Returns the 1797 digits, `(n, 8, 8, 1)` in [0, 1]."""
     return (load_digits().images[..., np.newaxis] / 16).astype("float32")
 
 
 def read(rows, batch_size):
-    """A dataset of `rows` images, each with its row number."""
+    """Returns a dataset of `rows` images, each with its row number."""
     images = load_images()
 
     def lay_out(batch):
@@ -66,20 +66,20 @@ class Scorer:
         import tensorflow as tf
 
         self._to_tensor = tf.constant
-        self._model = tf.saved_model.load(export)  # holds the variables of its signature
+        self._model = tf.saved_model.load(export)  # keeps the variables of its signature alive
         self._signature = self._model.signatures["serving_default"]
         (self._input,) = self._signature.structured_input_signature[1]
         (self._output,) = self._signature.structured_outputs
 
     def __call__(self, batch):
-        """The batch with its images scored."""
+        """Returns the scores of a batch, with the row numbers."""
         images = self._to_tensor(batch["image"])
         scores = self._signature(**{self._input: images})[self._output]
         return {"row": batch["row"], "score": scores.numpy()}
 
 
 class ShardScorer(Scorer):
-    """A worker that takes one shard after the other: reads it, scores it and writes the scores."""
+    """A worker that reads one shard after the other, scores it and writes the scores."""
 
     def __init__(self, export, output, batch_size):
         super().__init__(export)
@@ -87,7 +87,7 @@ class ShardScorer(Scorer):
         self._folder, self._batch_size = Path(output), batch_size
 
     def __call__(self, shard):
-        """What became of a shard: how many rows were scored, or the error."""
+        """Returns how many rows of a shard were scored, or the error."""
         try:
             rows, images = read_shard(shard["path"], self._shape)
         except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
@@ -106,7 +106,7 @@ class ShardScorer(Scorer):
 
 
 def read_shard(path, shape):
-    """The rows of a shard and their images, of a shape."""
+    """Returns the rows of a shard, and their images with the given shape."""
     table = pyarrow.parquet.read_table(path, columns=["row", "image"])
     numbers = table["image"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not len(table):
@@ -116,8 +116,8 @@ def read_shard(path, shape):
 
 @contextlib.contextmanager
 def engine(address, workers):
-    """Ray, for the block: the cluster at `address`, or one on this machine that ends with it."""
-    logging.disable(logging.WARNING)  # Ray's account of itself; its errors come as exceptions
+    """Runs the block with Ray: the cluster at `address`, or one on this machine for the block."""
+    logging.disable(logging.WARNING)  # Ray's own log; its errors come as exceptions
     if address:
         ray.init(address=address, log_to_driver=False)
         try:
@@ -127,7 +127,7 @@ def engine(address, workers):
         return
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as logs:  # a short path: sockets
         ray.init(
-            num_cpus=max(os.cpu_count() or 1, workers + 1),  # one more lays the images out
+            num_cpus=max(os.cpu_count() or 1, workers + 1),  # one more to lay out the images
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -141,13 +141,13 @@ def engine(address, workers):
 
 
 def newest_version(folder):
-    """The highest version directory of the digits model, or None."""
+    """Returns the highest version directory of the digits model, or None."""
     versions = [path for path in (folder / "digits").glob("*") if path.name.isdecimal()]
     return max(versions, key=lambda path: int(path.name), default=None)
 
 
 def score(arguments, export):
-    """The scores of about `CHECKED` rows, by row; every row is scored, counted and timed."""
+    """Scores, counts and times every row; returns the scores of about `CHECKED` rows, by row."""
     ray.data.DataContext.get_current().enable_progress_bars = bool(arguments.output)
     scored = read(arguments.rows, arguments.batch_size).map_batches(
         Scorer,
@@ -157,7 +157,7 @@ def score(arguments, export):
     )
     began, what = time.monotonic(), "scored"
     if arguments.output:
-        scored.write_parquet(str(arguments.output.resolve()))  # every worker its part; Ray's bar
+        scored.write_parquet(str(arguments.output.resolve()))  # each worker writes; Ray shows a bar
         report(arguments.rows, time.monotonic() - began)
         scored, what = ray.data.read_parquet(str(arguments.output.resolve())), "read back"
     every = max(arguments.rows // CHECKED, 1)
@@ -173,21 +173,21 @@ def score(arguments, export):
         report(arguments.rows, time.monotonic() - began)
         if arguments.rows > first[0]:
             rate = (arguments.rows - first[0]) / (time.monotonic() - first[1])
-            print(f"{rate:.0f} rows per second after the first batch, which waited for the workers")
+            print(f"{rate:.0f} rows per second after the first batch, which waits for the workers")
     if not (times == 1).all():
         raise SystemExit(f"batch_inference: expected each row once. Received: {np.unique(times)}")
     return chosen
 
 
 def score_shards(shards, export, output, *, workers, batch_size, scorer=ShardScorer):
-    """Scores shards, one file for each; returns how many rows, and what could not be read.
+    """Scores shards into one file each; returns the number of rows, and errors of reading.
 
     Args:
         shards: Their paths.
         export: The version directory of a SavedModel.
         output: The folder for the scores.
-        workers: How many, each with a model of its own.
-        batch_size: Rows that are scored at once.
+        workers: Number of workers, each with its own copy of the model.
+        batch_size: Number of rows that are scored at once.
         scorer: The class of a worker.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def score_shards(shards, export, output, *, workers, batch_size, scorer=ShardSco
         scorer,
         fn_constructor_args=(str(export), str(output.resolve()), batch_size),
         compute=ray.data.ActorPoolStrategy(size=workers),
-        max_restarts=3,  # Ray's default has no end
+        max_restarts=3,  # Ray's default is unlimited
         max_task_retries=3,
     )
     rows, errors = 0, []
@@ -223,25 +223,25 @@ def score_folder(arguments, export, scorer=ShardScorer):
                 missing, export, output, workers=arguments.workers, **options
             )
         except ray.exceptions.RayError as error:
-            errors = [f"a worker that died again and again: {error}"[:500]]
+            errors = [f"a worker that died repeatedly: {error}"[:500]]
         else:
             report(rows, time.monotonic() - began)
     if errors:
         raise SystemExit(
             "batch_inference: expected shards that can be read and scored. Received: "
-            f"{'; '.join(errors)}. The scores of all others are in {output}: mend or remove these, "
-            "and run this again, which scores only what is missing."
+            f"{'; '.join(errors)}. The scores of all others are in {output}. Repair or remove "
+            "these shards, and run this again: it scores only what is missing."
         )
     return shards
 
 
 def report(rows, seconds):
-    """Prints the rate, in which the start of the workers counts too."""
+    """Prints the rate, including the start of the workers."""
     print(f"{rows} rows in {seconds:.1f} s: {rows / seconds:.0f} rows per second", flush=True)
 
 
 def check_shard(saved, shard, output):
-    """Stops unless the scores of the first rows of a shard are what the trained model predicts."""
+    """Stops unless the first scores of a shard equal the trained model's predictions."""
     scored = pyarrow.parquet.read_table(output / shard.name)
     scores = np.stack(scored["score"].to_numpy())
     rows, images = read_shard(shard, (8, 8, 1))
@@ -251,7 +251,7 @@ def check_shard(saved, shard, output):
 
 
 def check(saved, images, scores):
-    """Stops unless the scores are what the trained model predicts."""
+    """Stops unless the scores equal the trained model's predictions."""
     import tensorflow as tf
 
     import tf_leaky  # noqa: F401  registers the layer, so that the model loads
@@ -259,7 +259,7 @@ def check(saved, images, scores):
     model = tf.keras.models.load_model(saved)
     expected = model.predict(images, verbose=0)
     worst = float(np.abs(scores - expected).max())
-    print(f"{len(images)} of them, compared with model.predict: at most {worst:.1e} apart")
+    print(f"{len(images)} rows compared with model.predict: they differ by at most {worst:.1e}")
     if not worst <= 1e-5:
         raise SystemExit(f"batch_inference: expected the predictions of {saved}")
 
@@ -267,12 +267,12 @@ def check(saved, images, scores):
 def main():
     """Scores, counts and compares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="of `make demo`")
+    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="from `make demo`")
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--workers", type=int, default=1, help="each loads the model once")
-    parser.add_argument("--address", help="of a Ray cluster; without it, Ray is started here")
-    parser.add_argument("--export", type=Path, help="a version directory, instead of the newest")
+    parser.add_argument("--address", help="of a Ray cluster; by default, Ray is started here")
+    parser.add_argument("--export", type=Path, help="a version directory; by default the newest")
     parser.add_argument("--input", type=Path, help="a folder of shards, scored into --output")
     parser.add_argument("--output", type=Path, help="a folder for the scores, as Parquet files")
     arguments = parser.parse_args()
@@ -281,7 +281,7 @@ def main():
     if export is None or not saved.exists():
         parser.error(f"{arguments.folder} has no digits model and export: run `make demo` first")
     if arguments.input and not (arguments.output and any(arguments.input.glob("*.parquet"))):
-        parser.error(f"--input wants *.parquet files in {arguments.input}, and --output")
+        parser.error(f"--input needs *.parquet files in {arguments.input}, and --output")
     what = arguments.input or f"{arguments.rows} rows"
     print(f"export: {export}; {what}, {arguments.workers} worker(s)", flush=True)
     with engine(arguments.address, arguments.workers):

@@ -1,11 +1,11 @@
-"""Converts a model of ReLUs to slopes per channel, and takes it to every format and back.
+"""Converts a model with ReLUs to slopes per channel, and writes it in every format.
 
     python examples/convert.py [--model MobileNetV3Small] [--size 96] [--folder saved_models]
 
-The model is one of keras.applications, with its ImageNet weights where they can be had and random
-ones elsewhere, or `unet`, a small U-Net. Its ReLUs become LeakyReLUs with a trained slope for each
-channel, which are then made constant and written for other runtimes. Each file is read back in the
-runtime that it is for, and its answers are compared. It needs `pip install ".[export]"`.
+The model is one of keras.applications, with ImageNet weights if they can be downloaded, else random
+ones; or `unet`, a small U-Net. Its ReLUs become LeakyReLUs with a trained slope for each channel.
+The slopes are then made constant, and the model is written for other runtimes. Each file is read
+back in its own runtime, and the outputs are compared. It needs `pip install ".[export]"`.
 """
 
 import argparse
@@ -24,12 +24,12 @@ import tensorflow as tf
 
 import tf_leaky
 
-warnings.filterwarnings("ignore")  # those of the converters are theirs to mend
+warnings.filterwarnings("ignore")  # those of the converters
 SAVED_MODELS = Path(__file__).parents[1] / "saved_models"
 BATCH = 32
 
-# A process that loads a Keras file, predicts, and trains for three steps. Its package is imported
-# only where the file needs it.
+# A process that loads a Keras file, predicts, and trains for three steps. It imports our package
+# only if the file needs it.
 TRAIN = """
 import importlib, re, sys, numpy
 path, given, answered, package = sys.argv[1:]
@@ -52,7 +52,7 @@ print("MiB", peak() - before if sys.platform == "linux" else "nan")
 
 
 def unet(size):
-    """A small U-Net with `activation="relu"` in its convolutions."""
+    """Returns a small U-Net with `activation="relu"` in its convolutions."""
     layers = tf.keras.layers
     x = inputs = tf.keras.Input((size, size, 3))
     skips = []
@@ -69,7 +69,7 @@ def unet(size):
 
 
 def load(name, x):
-    """The model for images x, without the last layer where it is one of keras.applications."""
+    """Returns the model for images x; one of keras.applications is without its last layer."""
     size = x.shape[1]
     if name == "unet":
         return unet(size)
@@ -78,13 +78,13 @@ def load(name, x):
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return make(weights="imagenet", **shape)
-    except Exception:  # Keras raises a plain one where it can't download
-        print("the ImageNet weights can't be had: random ones")
+    except Exception:  # Keras raises a plain one if it can't download
+        print("the ImageNet weights can't be downloaded: using random weights")
         return normalised(make(weights=None, **shape), x)
 
 
 def normalised(model, x):
-    """The model, its BatchNormalization with the statistics of x; else random layers fade x out."""
+    """Gives BatchNormalization the statistics of x; without, x would vanish in random layers."""
     layers = [each for each in model.layers if isinstance(each, tf.keras.layers.BatchNormalization)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -96,19 +96,19 @@ def normalised(model, x):
 
 
 def train_in_fresh_process(path, x, package=""):
-    """What a saved model predicts, and the MiB that training takes, in a process of its own."""
+    """Returns a saved model's predictions and the MiB of its training, from a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
         given, answered = Path(folder) / "x.npy", Path(folder) / "y.npy"
         np.save(given, x)
         command = [sys.executable, "-c", TRAIN, path, given, answered, package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise SystemExit(f"{done.stderr}\n{path} could not be trained, see above")
+            raise SystemExit(f"{done.stderr}\n{path} could not be trained: see above")
         return np.load(answered), float(re.search(r"MiB (\S+)", done.stdout).group(1))
 
 
 def to_litert(model, examples=None):
-    """The bytes of a frozen model for LiteRT, in int8 within where examples are given."""
+    """Returns a frozen model as bytes for LiteRT; with examples, quantized to int8."""
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if examples is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -118,7 +118,7 @@ def to_litert(model, examples=None):
 
 
 def run_litert(path, x):
-    """What LiteRT answers to a file."""
+    """Returns the output of a LiteRT file."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path))
@@ -131,15 +131,15 @@ def run_litert(path, x):
 
 
 def to_onnx(litert, path):
-    """Writes a file of LiteRT as ONNX."""
+    """Writes a LiteRT file as ONNX."""
     command = [sys.executable, "-m", "tf2onnx.convert", "--tflite", litert, "--output", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{done.stderr}\n{litert} could not be converted, see above")
+        raise SystemExit(f"{done.stderr}\n{litert} could not be converted: see above")
 
 
 def run_onnx(path, x):
-    """What onnxruntime answers to a file."""
+    """Returns the output of an ONNX file in onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
@@ -147,7 +147,7 @@ def run_onnx(path, x):
 
 
 def run_export(version, x):
-    """What an export answers with TensorFlow's session loader."""
+    """Returns the output of an export in TensorFlow's session loader."""
     from tf_leaky.serving.running import SavedModel
 
     with SavedModel(version) as loaded:
@@ -157,19 +157,19 @@ def run_export(version, x):
 
 
 def activations(model):
-    """How many layers of a model are a LeakyReLU or have one as their activation."""
+    """Returns how many layers of a model are a LeakyReLU or have one as their activation."""
     found = [part for each in model.layers for part in (each, getattr(each, "activation", None))]
     return sum(isinstance(part, tf_leaky.LeakyReLU) for part in found)
 
 
 def size_of(path):
-    """Megabytes of a file or folder."""
+    """Returns the megabytes of a file or folder."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(each.stat().st_size for each in files) / 1e6
 
 
 def main():
-    """Converts, trains each, writes all formats, reads all back; ends with a table."""
+    """Converts, trains, writes all formats and reads them back; prints a table at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model", default="MobileNetV3Small", help="of keras.applications, or unet"
@@ -192,7 +192,7 @@ def main():
     print(f"{arguments.model}: {activations(ours)} ReLUs are LeakyReLUs now, a slope per channel")
     expected = ours.predict(x, verbose=0)
     change = np.abs(expected - relu.predict(x, verbose=0)).max()
-    print(f"its outputs changed by {change:.2g} at most, and have {np.abs(expected).max():.2g}")
+    print(f"outputs changed by at most {change:.2g}; the largest is {np.abs(expected).max():.2g}")
 
     rows = []
 
@@ -200,7 +200,7 @@ def main():
         rows.append((what, path, size_of(path), np.abs(answer - expected).max()))
         print(f"{what}: written and read back", flush=True)
 
-    print(f"\npeak memory of training on {BATCH} images, each in a process of its own:")
+    print(f"\npeak memory of training on {BATCH} images, each model in its own process:")
     files = {"ReLU": relu, "LeakyReLU per channel": ours, "Keras PReLU": tf_leaky.to_keras(ours)}
     for what, model in files.items():
         path = folder / f"{what.lower().replace(' ', '_')}.keras"
@@ -230,11 +230,11 @@ def main():
 
     largest = np.abs(expected).max()
     print(
-        f"\nmade in {time.monotonic() - began:.0f} seconds; differences as parts of {largest:.2g}:"
+        f"\nmade in {time.monotonic() - began:.0f} seconds; differences relative to {largest:.2g}:"
     )
     for what, path, megabytes, difference in rows:
         print(f"  {what:28} {megabytes:7.1f} MB  {difference / largest:8.1e}  {path}")
-        # What 8 bits leave is the network's own affair: MobileNetV3's isn't made for them.
+        # The error of 8 bits depends on the network: MobileNetV3 isn't made for them.
         if "int8" not in what and not difference <= 1e-3 * largest:
             raise SystemExit(f"{path}: expected the outputs of the converted model")
 

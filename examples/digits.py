@@ -1,10 +1,10 @@
-"""Trains a small CNN with trained slopes on handwritten digits, and takes it all the way.
+"""Trains a small CNN with trained slopes on handwritten digits, and saves, exports and draws it.
 
     python examples/digits.py [--folder saved_models] [--epochs 12]
 
-The 1797 digits of 8 x 8 pixels are real and ship with scikit-learn. The model is trained, saved,
-reloaded in a fresh process, exported for TensorFlow Serving, run with TensorFlow's session loader
-in a process without Keras and tf_leaky, and drawn.
+The 1797 real digits of 8 x 8 pixels come with scikit-learn. The model is trained, saved, reloaded
+in a fresh process, exported for TensorFlow Serving, and run with TensorFlow's session loader in a
+process without Keras and tf_leaky. Then its activations are drawn.
 """
 
 import argparse
@@ -32,7 +32,7 @@ numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
 
 
 def load_data():
-    """The digits as (images, labels) to train on and to test on; images (n, 8, 8, 1) in [0, 1]."""
+    """Returns (images, labels) for training and for testing; images (n, 8, 8, 1) in [0, 1]."""
     digits = load_digits()
     images = (digits.images[..., np.newaxis] / 16).astype("float32")
     x, x_test, y, y_test = train_test_split(
@@ -42,7 +42,7 @@ def load_data():
 
 
 def build_model():
-    """A CNN with slopes per channel, one slope, and a fixed one."""
+    """Returns a CNN with slopes per channel, one trained slope, and a fixed slope."""
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [
@@ -64,15 +64,15 @@ def build_model():
 
 
 def run_python(*arguments):
-    """What a Python process of its own prints; its log is shown only if it fails."""
+    """Returns what a fresh Python process prints; its log is shown only if it fails."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{done.stderr}\n{arguments[0]} {arguments[1]}: failed, see above")
+        raise SystemExit(f"{done.stderr}\n{arguments[0]} {arguments[1]} failed: see above")
     return done.stdout
 
 
 def predict_in_fresh_process(path, images):
-    """What the saved model predicts, in a process that only imports tf_leaky and loads it."""
+    """Returns the saved model's predictions in a process that only imports tf_leaky."""
     with tempfile.TemporaryDirectory() as folder:
         given, answered = Path(folder) / "images.npy", Path(folder) / "answer.npy"
         np.save(given, images)
@@ -81,7 +81,7 @@ def predict_in_fresh_process(path, images):
 
 
 def serve_in_fresh_process(version, images):
-    """What the export answers in a process that loads it with TensorFlow's session loader."""
+    """Returns the export's output in a process that uses TensorFlow's session loader."""
     signature = tf.saved_model.load(version).signatures["serving_default"]
     (name,) = signature.structured_input_signature[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +94,7 @@ def serve_in_fresh_process(version, images):
 
 
 def check_equal(found, expected, what):
-    """Prints how far two predictions are apart, and stops if that is too far."""
+    """Prints the largest difference of two predictions, and stops if it is too large."""
     worst = float(np.abs(found - expected).max())
     print(f"{what}: {len(found)} predictions, at most {worst:.1e} apart")
     if not worst <= 1e-5:
@@ -102,7 +102,7 @@ def check_equal(found, expected, what):
 
 
 def main():
-    """Trains, saves, reloads, exports, checks and draws; ends with a table of what was made."""
+    """Trains, saves, reloads, exports, checks and draws; prints the files at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to write")
     parser.add_argument("--epochs", type=int, default=12)
@@ -115,7 +115,7 @@ def main():
     model = build_model()
     model.fit(x, y, epochs=arguments.epochs, batch_size=32, validation_data=(x_test, y_test))
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
-    print(f"\naccuracy on {len(y_test)} digits that it was not trained on: {accuracy:.3f}")
+    print(f"\naccuracy on {len(y_test)} digits not used for training: {accuracy:.3f}")
     for name in ("per_channel", "one_slope"):
         slopes = np.ravel(tf.convert_to_tensor(model.get_layer(name).alpha))
         print(

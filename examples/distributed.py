@@ -1,32 +1,33 @@
-"""Trains the digits by several workers, each a process, whose slopes stay equal.
+"""Trains on the digits with several workers, each a process, whose slopes stay equal.
 
     python examples/distributed.py [--workers 2] [--epochs 8] [--folder saved_models]
 
-starts the workers on this machine, over loopback. Each gets its part of every batch; the gradients,
-those of the slopes too, are summed over all workers, so that a step is that of the whole batch. At
-the end each prints its slopes and the accuracy of its copy; the chief, worker 0, saves the model,
-and it is checked that all are equal and that the file gives the model back. It runs under tf_keras
-(TF_USE_LEGACY_KERAS=1, set here), as Keras 3 builds no model under MultiWorkerMirroredStrategy.
+starts the workers on this machine, over loopback. Each gets its part of every batch. The gradients,
+including those of the slopes, are summed over all workers, so that a step is that of the whole
+batch. At the end each worker prints its slopes and accuracy. The chief, worker 0, saves the model.
+All workers check that their slopes are equal, and that the file loads as the same model. It runs
+under tf_keras (TF_USE_LEGACY_KERAS=1, set here), as Keras 3 can't build a model under
+MultiWorkerMirroredStrategy.
 
-On a cluster, each machine starts the same file, and what changes is its environment:
+On a cluster, each machine runs the same file in a different environment:
 
-- TF_CONFIG says who the workers are and which of them this one is; where it is set, this process
-  is that worker and starts no others. On the second of two machines:
+- TF_CONFIG lists the workers, and says which of them this one is. If it is set, this process is
+  that worker and starts no others. On the second of two machines:
 
       TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]},
                   "task": {"type": "worker", "index": 1}}' python examples/distributed.py
 
-- The chief is worker 0, or a task of type "chief" if the cluster names one. It alone writes the
-  model; the others have to save too, and do so to a folder that they remove. `--folder` must be on
+- The chief is worker 0, or a task of type "chief" if the cluster names one. Only the chief's file
+  is kept; the others must save too, and do so in a folder that they remove. `--folder` must be on
   storage that every machine sees, since all of them load what the chief saved.
 - Every worker needs the same code, data and number of epochs; `--batch-size` is that of all workers
-  together. Ports are open between the workers, and to nobody else: they speak without encryption.
-- A worker that dies takes the others down with it, ten seconds later. What starts them has to start
-  all of them again; with `tf.keras.callbacks.BackupAndRestore` they go on from shared storage.
+  together. Open the ports between the workers, and to nobody else: traffic is not encrypted.
+- If a worker dies, the others end ten seconds later. All of them must then be started again; with
+  `tf.keras.callbacks.BackupAndRestore` they continue from shared storage.
 - On Kubernetes, an indexed Job (or a StatefulSet) with a headless service gives each pod a name
-  that the others find, and the index that goes into its TF_CONFIG.
+  that the others find, and the index for its TF_CONFIG.
 
-It was run with two and four workers on one machine. It has not been run on a cluster.
+It was tested with two and four workers on one machine, but not on a cluster.
 """
 
 import argparse
@@ -46,11 +47,11 @@ from pathlib import Path
 import numpy as np
 
 EXAMPLES = Path(__file__).parent
-WAIT = 60  # seconds that workers have to end in, once one has
+WAIT = 60  # seconds in which workers must end once one has ended
 
 
 def start_all(workers):
-    """Starts the workers here and waits for them; none is left, however this ends."""
+    """Starts the workers here and waits for them; stops all of them, however this ends."""
     command = [sys.executable, __file__, *sys.argv[1:], f"--parent={os.getpid()}"]
     with contextlib.ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(workers)]
@@ -76,7 +77,7 @@ def start_all(workers):
 
 
 def local_cluster(workers):
-    """TF_CONFIG for each worker of a cluster on loopback."""
+    """Returns TF_CONFIG for each worker of a cluster on loopback."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
         for each in sockets:
@@ -89,7 +90,7 @@ def local_cluster(workers):
 
 
 def wait_for(processes, logs):
-    """Returns when all have ended well; raises SystemExit when one fails or doesn't end."""
+    """Returns when all have succeeded; raises SystemExit when one fails or doesn't end."""
     one_ended = None
     while True:
         statuses = [process.poll() for process in processes]
@@ -110,19 +111,19 @@ def wait_for(processes, logs):
                 late = [index for index, status in enumerate(statuses) if status is None]
                 raise SystemExit(
                     "distributed: expected all workers to end together. Received: workers "
-                    f"{late} at work {WAIT} s later; all were stopped. {tail(logs[late[0]])}"
+                    f"{late} still running after {WAIT} s; all were stopped. {tail(logs[late[0]])}"
                 )
         time.sleep(0.1)
 
 
 def tail(log):
-    """The end of a worker's log."""
+    """Returns the end of a worker's log."""
     log.seek(0)
     return f"Its log ends with:\n{log.read()[-2000:].rstrip()}"
 
 
 def end_with(parent):
-    """Ends this worker when the process that started it is gone, by `kill -9` too."""
+    """Ends this worker when the process that started it is gone, even after `kill -9`."""
 
     def watch():
         while os.getppid() == parent:
@@ -133,7 +134,7 @@ def end_with(parent):
 
 
 def work(arguments):
-    """Is the worker that TF_CONFIG names: trains, compares, saves, reloads."""
+    """Runs the worker that TF_CONFIG names: trains, compares, saves and reloads."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
@@ -142,7 +143,7 @@ def work(arguments):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     name, is_chief = who(strategy.cluster_resolver)
     is_tf_keras = tf.keras.Model.__module__.startswith("tf_keras")
-    check(is_tf_keras, name, "tf_keras, by TF_USE_LEGACY_KERAS=1: Keras 3 can't fit here")
+    check(is_tf_keras, name, "tf_keras, with TF_USE_LEGACY_KERAS=1: Keras 3 can't fit here")
     workers = strategy.num_replicas_in_sync
     (x, y), (x_test, y_test) = load_data()
     tf.keras.utils.set_random_seed(0)
@@ -164,11 +165,11 @@ def work(arguments):
     shown = np.array2string(slopes, precision=3, max_line_width=1000, threshold=8)
     say(name, f"accuracy {accuracy:.3f}, slopes {shown}")
     with tempfile.TemporaryDirectory() as own:
-        # Every worker has to save, for some variables are read by all of them together.
+        # Every worker has to save, as all of them together read some variables.
         path = arguments.folder / "distributed.keras"
         model.save(path if is_chief else Path(own) / "distributed.keras")
     check(equal_on_all(strategy, model), name, "the bits of the slopes to be equal on all workers")
-    # `equal_on_all` has waited for the chief, too, so that its file is there.
+    # `equal_on_all` waited for the chief, so its file exists.
     check(path.exists(), name, f"{path} on storage that every worker sees")
     again = tf.keras.models.load_model(path)
     check(
@@ -182,7 +183,7 @@ def work(arguments):
 
 
 def who(resolver):
-    """The name of this worker, and whether it is the chief; alone, it is."""
+    """Returns the name of this worker, and whether it is the chief, as it is if alone."""
     kind, index = resolver.task_type or "worker", resolver.task_id or 0
     has_chief = "chief" in resolver.cluster_spec().jobs
     return f"{kind} {index}", kind == "chief" or (not has_chief and index == 0)
@@ -195,16 +196,16 @@ def say(name, text):
 
 
 def check(holds, name, expected):
-    """Stops this worker, and so all of them, unless it holds."""
+    """Stops this worker, and so all of them, if a check fails."""
     if not holds:
         raise SystemExit(f"distributed: {name}: expected {expected}")
 
 
 def divided(x, y, batch_size):
-    """Batches of all workers together; each takes its part of each.
+    """Returns the batches of all workers together; each worker takes its part of each batch.
 
-    All of them shuffle in the same order, by the seed. The last rows, which would not fill a batch,
-    are left out: in a smaller one, the rows of some workers would count for more than others'.
+    The seed makes all of them shuffle in the same order. The last rows, which don't fill a batch,
+    are left out: in a smaller batch, the rows of some workers would count more than others'.
     """
     import tensorflow as tf
 
@@ -215,17 +216,17 @@ def divided(x, y, batch_size):
 
 
 def trained_slopes(model):
-    """The variables of its trained slopes."""
+    """Returns the variables of a model's trained slopes."""
     return [layer.alpha for layer in model.layers if getattr(layer, "trainable_alpha", False)]
 
 
 def slopes_of(model):
-    """The trained slopes in this process, as one array."""
+    """Returns the trained slopes in this process, as one array."""
     return np.concatenate([np.ravel(alpha.numpy()) for alpha in trained_slopes(model)])
 
 
 def accuracy_of(model, images, labels):
-    """The share of digits that the copy of the model in this process knows."""
+    """Returns the accuracy of the copy of the model in this process."""
     return float((np.argmax(model(images), -1) == labels).mean())
 
 
@@ -242,7 +243,7 @@ def equal_on_all(strategy, model):
 
 
 def count(text):
-    """A whole number above 0."""
+    """Returns an integer above 0, for argparse."""
     number = int(text)
     if number < 1:
         raise ValueError(text)
@@ -250,9 +251,9 @@ def count(text):
 
 
 def main():
-    """Starts the workers, or is one of them where TF_CONFIG is set."""
+    """Starts the workers, or runs as one of them if TF_CONFIG is set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=count, default=2, help="to start, without TF_CONFIG")
+    parser.add_argument("--workers", type=count, default=2, help="to start without TF_CONFIG")
     parser.add_argument("--folder", type=Path, default=EXAMPLES.parent / "saved_models")
     parser.add_argument("--epochs", type=count, default=8)
     parser.add_argument("--batch-size", type=count, default=64, help="of all workers together")
@@ -272,7 +273,7 @@ def main():
     try:
         work(arguments)
     except BaseException as error:
-        # At a usual exit TensorFlow waits for the other workers, who wait for this one.
+        # At a normal exit, TensorFlow would wait for the other workers, which wait for this one.
         if isinstance(error, SystemExit):
             print(error, file=sys.stderr)
         else:

@@ -1,4 +1,4 @@
-"""Draws leaky ReLU, and what each activation of the trained digits model sees and sends on.
+"""Draws leaky ReLU, and the inputs and outputs of each activation of the trained digits model.
 
     python examples/plot_activations.py [--folder saved_models]
 
@@ -38,8 +38,8 @@ def draw_activations(model, images, path):
     for row, layer, before, after in zip(axes, activations, values[::2], values[1::2], strict=True):
         not_positive = (before <= 0).mean()
         titles = (
-            f"{layer.name} sees: {not_positive:.0%} not positive",
-            f"{layer.name} sends on: {describe_slopes(layer)}",
+            f"input of {layer.name}: {not_positive:.0%} not positive",
+            f"output of {layer.name}: {describe_slopes(layer)}",
         )
         edges = bins_around_zero(float(before.min()), float(before.max()))
         for ax, data, title in zip(row, (before, after), titles, strict=True):
@@ -54,7 +54,7 @@ def draw_activations(model, images, path):
 
 
 def describe_slopes(layer):
-    """The slope of a layer, or how many there are and from where to where, as text."""
+    """Returns the slope of a layer, or the number and range of its slopes, as text."""
     slopes = np.ravel(tf.convert_to_tensor(layer.alpha))
     if slopes.size == 1:
         return f"slope {slopes[0]:.3f}"
@@ -62,13 +62,13 @@ def describe_slopes(layer):
 
 
 def bins_around_zero(lowest, highest, count=60):
-    """Edges of histogram bins of one width, of which 0 is one."""
+    """Returns edges of histogram bins of equal width; one edge is 0."""
     width = (highest - lowest) / count
     return width * np.arange(np.floor(lowest / width), np.ceil(highest / width) + 1)
 
 
 def draw(folder, images):
-    """Draws both figures into `folder`, for the model that is there; returns their paths."""
+    """Draws both figures into `folder`, for the model in it; returns their paths."""
     function, activations = folder / "leaky_relu.png", folder / "activations.png"
     draw_function(function)
     draw_activations(tf.keras.models.load_model(folder / "digits.keras"), images, activations)
@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--folder", type=Path, default=SAVED_MODELS)
     folder = parser.parse_args().folder
     if not (folder / "digits.keras").exists():
-        parser.error(f"{folder / 'digits.keras'} is not there: run `make demo` first")
+        parser.error(f"{folder / 'digits.keras'} doesn't exist: run `make demo` first")
     from digits import load_data
 
     _, (images, _) = load_data()

@@ -1,8 +1,8 @@
-"""Leaky ReLU for Keras on TensorFlow: a function, a layer, whole models, an export, pictures."""
+"""Leaky ReLU for Keras on TensorFlow: a function, layers, model conversion, export and plots."""
 
 from importlib.metadata import version
 
-from tf_leaky import keras_compat as _first  # noqa: F401  says what is missing
+from tf_leaky import keras_compat as _first  # noqa: F401  first: it checks dependencies
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion import convert, freeze, to_keras
 from tf_leaky.inspection import (

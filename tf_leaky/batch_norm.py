@@ -32,28 +32,28 @@ _NAME = "BatchNormLeakyReLU"
 
 @_register(package="tf_leaky", name=_NAME)
 class BatchNormLeakyReLU(tf.keras.layers.Layer):
-    """Batch normalisation and then leaky ReLU, in one layer that keeps only its output.
+    """Batch normalisation followed by leaky ReLU, in one layer that keeps only its output.
 
-    It computes what `BatchNormalization` and then `LeakyReLU` compute, and its weights are theirs.
-    But the two keep two or three tensors of their size for the backward pass, and this layer keeps
-    one, which the next layer keeps anyway: a leaky ReLU can be inverted, so that the output tells
-    what was normalised.
+    It computes the same as `BatchNormalization` followed by `LeakyReLU`, with the same weights.
+    Those two keep two or three tensors of the input's size for the backward pass. This layer keeps
+    one, its output, which the next layer keeps anyway: leaky ReLU can be inverted, so the rest is
+    recomputed from the output.
 
     Args:
-        alpha: The slope of leaky ReLU for negative inputs (dimensionless), at least 1e-3: the fixed
-            one, or the initial value of a trained one. A number; where `alpha_axis` is given, also
-            a list or an array with one for each channel.
+        alpha: The slope of leaky ReLU for negative inputs (dimensionless), or the initial value of
+            a trained slope; at least 1e-3. A number; with `alpha_axis`, also a list or an array
+            with one slope per channel.
         trainable_alpha: Whether the slope is trained.
-        alpha_axis: None for one slope. The same as `axis` for one slope per channel.
-        alpha_constraint: What keeps a trained slope in bounds: "positive" for at least 1e-3, None
-            or a Keras constraint. The layer computes with 1e-3 in place of any smaller slope.
+        alpha_axis: None for one slope; the same as `axis` for one slope per channel.
+        alpha_constraint: The bounds of a trained slope: "positive" for at least 1e-3, None or a
+            Keras constraint. The layer always computes with 1e-3 in place of a smaller slope.
         alpha_regularizer: A Keras regularizer for a trained slope.
-        axis: The axis of the channels, along which there are a gamma and a beta for each index.
-        momentum: Of the moving averages: new = momentum * old + (1 - momentum) * batch.
-        epsilon: What is added to the variance before its root is taken.
+        axis: The axis of the channels, each of which has its own gamma and beta.
+        momentum: Momentum of the moving averages: new = momentum * old + (1 - momentum) * batch.
+        epsilon: Number added to the variance before its square root is taken.
         center: Whether there is a beta.
         scale: Whether there is a gamma.
-        beta_initializer: As in `BatchNormalization`, and so are those that follow.
+        beta_initializer: Initializer of beta.
         gamma_initializer: Initializer of gamma.
         moving_mean_initializer: Initializer of the moving mean.
         moving_variance_initializer: Initializer of the moving variance.
@@ -61,45 +61,46 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         gamma_regularizer: Regularizer of gamma.
         beta_constraint: Constraint of beta.
         gamma_constraint: Constraint of gamma.
-        synchronized: Whether a batch's mean and variance are those of all replicas' parts of it.
-        **kwargs: `name`, `dtype` and whatever else every Keras layer takes.
+        synchronized: Whether mean and variance are computed over all replicas' parts of a batch.
+        **kwargs: `name`, `dtype` and the other arguments of every Keras layer.
 
     Call arguments:
         inputs: Tensor of shape `(batch, ..., channels)`, or with the channels at `axis`.
-        training: True to normalise with the mean and variance of the batch and to update the moving
-            averages, which is not done where the layer's `trainable` is False. Else the moving
-            averages are used.
-        mask: None, or a bool tensor of the shape of `inputs` without the last axis: the elements
-            that the mean and variance are of. All are normalised.
+        training: True to normalise with the mean and variance of the batch, and to update the
+            moving averages. Else, or if the layer's `trainable` is False, the moving averages are
+            used.
+        mask: None, or a bool tensor of the shape of `inputs` without the last axis. It selects the
+            elements for the mean and variance; all elements are normalised.
 
     Attributes:
-        gamma: The scale of each channel, or None. The weights are of shape `(channels,)`, float32
-            or, in a float64 layer, float64.
+        gamma: The scale of each channel, or None. It and the next three have shape `(channels,)`
+            and dtype float32, or float64 in a float64 layer.
         beta: The offset of each channel, or None.
         moving_mean: The moving mean of each channel.
         moving_variance: The moving variance of each channel.
-        alpha: The number of a fixed slope, else the variable, the last of the layer's weights.
+        alpha: A float if there is one fixed slope, else a variable, the last of the weights.
 
     Output shape:
-        The same as the input's. Masks pass through.
+        Same as the input. Masks pass through.
 
     Gradient:
         With xhat = (z - mean) / sqrt(variance + epsilon), u = gamma * xhat + beta, du = upstream
         where y > 0 and alpha * upstream elsewhere, and sums and means over a channel:
         dbeta = sum(du), dgamma = sum(du * xhat), dalpha = sum(0 where y > 0, upstream * u
         elsewhere), dz = gamma / sqrt(variance + epsilon) * (du - mean(du) - xhat * mean(du*xhat)).
-        u is read off y and xhat is (u - beta) / gamma, in float32 or wider. So dgamma carries the
-        rounding of y times beta / gamma; where abs(gamma) is below 1e-3 and what the rounding of y
-        leaves of it, dgamma is smaller than it should be. A gamma of 0 counts as 1e-20 (6e-5 in
-        float16), from which it can be trained.
+        u is recovered from y, and xhat as (u - beta) / gamma, in float32 or wider. So dgamma has
+        the rounding error of y times beta / gamma. It is too small where abs(gamma) is below both
+        1e-3 and abs(beta) times the machine epsilon of y's dtype. A gamma of 0 counts as 1e-20
+        (6e-5 in float16), so that it can be trained.
 
     Raises:
-        TypeError: If `alpha`, `momentum` or `epsilon` is not numeric, `trainable_alpha` is no bool,
-            `axis` or `alpha_axis` is no integer, or the layer is called on several tensors.
-        ValueError: If `alpha` is below 1e-3, not finite or of another shape than the channels', the
-            input has no axis `axis` of known size, `alpha_axis` is another axis than `axis`, a
-            mask has another shape, `renorm` is asked for, or an initializer, regularizer or
-            constraint is unknown.
+        TypeError: If `alpha`, `momentum` or `epsilon` is not numeric, `trainable_alpha` is not a
+            bool, `axis` or `alpha_axis` is not an integer, or the layer is called on several
+            tensors.
+        ValueError: If `alpha` is below 1e-3, not finite or doesn't fit the channels; if the input
+            has no axis `axis`, or its size there is unknown; if `alpha_axis` is another axis than
+            `axis`; if a mask has the wrong shape; if `renorm` is given; or if an initializer,
+            regularizer or constraint is unknown.
 
     Example:
         >>> import tensorflow as tf
@@ -181,20 +182,20 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         values = constant_slopes(alpha, self.compute_dtype, subject=_NAME)
         if values.ndim > (self.alpha_axis is not None):
             raise ValueError(
-                f"{_NAME}: expected alpha to be one number, or one for each channel where "
+                f"{_NAME}: expected alpha to be one number, or one for each channel if "
                 f"alpha_axis is given. Received: alpha={shown(alpha)}, "
                 f"alpha_axis={self.alpha_axis}. Give alpha_axis={self.axis} for slopes per channel."
             )
         if (values < SMALLEST_POSITIVE_ALPHA).any():
             raise ValueError(
                 f"{_NAME}: expected alpha to be at least {SMALLEST_POSITIVE_ALPHA}, as the output "
-                f"has to tell the input. Received: alpha={shown(alpha)}. Give a larger alpha, or "
-                "use BatchNormalization and then ReLU or LeakyReLU."
+                f"is inverted. Received: alpha={shown(alpha)}. Give a larger alpha, or use "
+                "BatchNormalization followed by ReLU or LeakyReLU."
             )
         return values
 
     def build(self, input_shape: Any) -> None:
-        """Makes gamma, beta, the moving averages and, unless it is one fixed number, alpha."""
+        """Creates gamma, beta, the moving averages and, unless it is one fixed number, alpha."""
         shape = checked_input_shape(input_shape, subject=_NAME)
         self._rank, self._positive_axis, size = self._place(shape)
         self.input_spec = tf.keras.layers.InputSpec(
@@ -225,18 +226,18 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         self.built = True
 
     def _place(self, shape: tf.TensorShape) -> tuple[int, int, int]:
-        """The rank of such an input, the axis of its channels counted from 0, and their number."""
+        """Returns the rank of an input, its axis of channels from 0, and the number of channels."""
         received = f"Received: axis={shown(self.axis)}, input_shape={shape}."
         if shape.rank is None or not -shape.rank <= self.axis < shape.rank:
             raise ValueError(
                 f"{_NAME}: expected an input of known rank that has the axis of the channels. "
-                f"{received} Give the input a shape, and its axis of channels as axis."
+                f"{received} Give the input a shape, and set axis to its axis of channels."
             )
         axis = self.axis % shape.rank
         if shape[axis] is None:
             raise ValueError(
                 f"{_NAME}: expected the number of channels to be known. {received} "
-                "Give the input its size along axis."
+                "Give the input a known size along axis."
             )
         if self.alpha_axis is not None and self.alpha_axis % shape.rank != axis:
             raise ValueError(
@@ -249,7 +250,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
     def _add_weight(
         self, name: str, shape: Any, *, regularizer: Any, constraint: Any, **options: Any
     ) -> Any:
-        """A weight; below float32, small steps and averages of many batches would be lost."""
+        """Adds a weight, at least in float32: else small steps would be lost in rounding."""
         return self.add_weight(
             name=name,
             shape=shape,
@@ -298,7 +299,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
 
     @property
     def weights(self) -> list[Any]:
-        """gamma, beta, moving_mean, moving_variance and alpha, those that there are."""
+        """Those of gamma, beta, moving_mean, moving_variance and alpha that exist."""
         if not self.built:
             return []
         own = (self.gamma, self.beta, self.moving_mean, self.moving_variance, self.alpha)
@@ -335,7 +336,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         return y
 
     def _slopes(self, dtype: tf.DType) -> Any:
-        """A number where it is fixed, else a tensor; never below 1e-3, with the slope 1 there."""
+        """Returns a float if it is fixed, else a tensor; at least 1e-3, with derivative 1."""
         if not (self.trainable_alpha or self.alpha_axis is not None):
             return max(float(self.alpha), SMALLEST_POSITIVE_ALPHA)
         return bounded(tf.cast(tf.convert_to_tensor(self.alpha), wider(dtype)))
@@ -350,14 +351,14 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         return input_shape
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
-        """Keras 3 asks this, and never traces `call`, when it is given a symbolic input."""
+        """Keras 3 calls this on symbolic inputs, instead of tracing `call`."""
         check_one_tensor(inputs, subject=_NAME)
         return super().compute_output_spec(inputs, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: JSON types only.
 
-        `alpha` is the number of a fixed slope, as it is now, else the initial value.
+        `alpha` is the present value of a single fixed slope, else the initial value.
         """
         positive = self.alpha_constraint == "positive"
         fixed_number = not (self.trainable_alpha or self.alpha_axis is not None)
@@ -387,7 +388,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
 
 
 def _values(weight: Any, default: float, channels: Channels, dtype: tf.DType) -> tf.Tensor:
-    """The values of a weight, or of one that there isn't, as a tensor of the wide dtype."""
+    """Returns a weight's values, or `default` if there is no weight, in the wide dtype."""
     if weight is None:
         return tf.fill([channels.size], tf.constant(default, wider(dtype)))
     return tf.cast(tf.convert_to_tensor(weight), wider(dtype))
@@ -421,12 +422,12 @@ def _checked_part(weight: str, kind: str, value: Any) -> Any:
 
 
 def _checked_axis(name: str, axis: Any) -> int:
-    """The axis; tf_keras writes a list of one into its configs."""
+    """Returns the axis, which configs of tf_keras have in a list."""
     given = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
     if not isinstance(given, Integral) or isinstance(given, bool):
         raise TypeError(
             f"{_NAME}: expected {name} to be an integer. Received: {name}={shown(axis)}. "
-            "Give the axis of the channels: -1, or 1 where the channels come first."
+            "Give the axis of the channels: -1, or 1 if the channels come first."
         )
     return int(given)
 
@@ -441,10 +442,10 @@ def _checked_number(name: str, value: Any) -> float:
 
 
 def _without_renorm(options: dict[str, Any]) -> dict[str, Any]:
-    """The options without those of batch renormalisation, which configs of Keras 3 have."""
+    """Returns the options without those of batch renormalisation, which Keras 3's configs have."""
     if options.get("renorm"):
         raise ValueError(
             f"{_NAME}: expected no batch renormalisation. Received: renorm="
-            f"{shown(options['renorm'])}. Use BatchNormalization and then LeakyReLU for it."
+            f"{shown(options['renorm'])}. For it, use BatchNormalization followed by LeakyReLU."
         )
     return {name: value for name, value in options.items() if not name.startswith("renorm")}

@@ -1,12 +1,12 @@
-"""Batch normalisation and leaky ReLU as one operation: its value, its gradients, what it keeps.
+"""Batch normalisation and leaky ReLU as one operation: its value, gradients and memory.
 
     xhat = (z - mean) / sqrt(variance + epsilon)        along the channels' axis
     u    = gamma * xhat + beta
     y    = u where u > 0, alpha * u elsewhere
 
-Backwards everything is read off y (in-place activated batch normalisation, Rota Bulo et al. 2018):
-u = y where y > 0, y / alpha elsewhere, and xhat = (u - beta) / gamma. With du the gradient of u, n
-the number of elements of a channel and all sums over a channel,
+The backward pass recovers everything from y (in-place activated batch normalisation, Rota Bulo et
+al. 2018): u = y where y > 0, y / alpha elsewhere, and xhat = (u - beta) / gamma. With du the
+gradient of u, n the number of elements of a channel and all sums over a channel,
 
     du     = upstream where y > 0, alpha * upstream elsewhere
     dbeta  = sum(du)
@@ -14,16 +14,16 @@ the number of elements of a channel and all sums over a channel,
     dalpha = sum(0 where y > 0, upstream * u elsewhere)
     dz     = gamma / sqrt(variance + epsilon) * (du - dbeta / n - xhat * dgamma / n)
 
-and since du * u = upstream * y, the sums need no u. So z is freed, and y, which the next layer
+and since du * u = upstream * y, the sums don't need u. So z is freed, and y, which the next layer
 keeps anyway, is the only tensor of its size that is kept.
 
-The mean and the variance are results, too, with gradients: the backward pass uses them, and a
-derivative of second order differentiates that.
+The mean and the variance are results with gradients, too: the backward pass uses them, and second
+derivatives differentiate it.
 
-What a graph can compute of y alone it may compute in the forward pass, and hold to the end.
-`tf.identity_n` of all that the backward pass needs gives it back when the last of it, the upstream,
-is there, and copies nothing. Grappler removes control dependencies; it removes an IdentityN, too,
-unless one operation takes two of its results. `_through_leaky_relu` does, of y and the upstream.
+A graph may compute what depends on y alone in the forward pass, and keep it to the end. So all that
+the backward pass needs goes through `tf.identity_n`, which waits for the last of it, the upstream,
+and copies nothing. Grappler removes control dependencies, and an IdentityN unless one operation
+takes two of its results. `_through_leaky_relu` takes two: y and the upstream.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ import tensorflow as tf
 
 from tf_leaky.ops import _hidden, _local
 
-LARGEST_BOUND = 1e-3  # gammas of this size and above are divided by as they are
+LARGEST_BOUND = 1e-3  # gammas of at least this size are divided by unchanged
 _RESOLUTION = {tf.float16: 2**-10, tf.bfloat16: 2**-7, tf.float32: 2**-23, tf.float64: 2**-52}
 
 
 class Channels:
-    """The axis along which there are a gamma, a beta, a mean and a variance for each index."""
+    """The axis of the channels, each of which has a gamma, a beta, a mean and a variance."""
 
     def __init__(self, rank: int, axis: int, size: int) -> None:
         self.shape = [1] * rank
@@ -50,14 +50,14 @@ class Channels:
         self.is_last = axis == rank - 1
 
     def spread(self, values: tf.Tensor) -> tf.Tensor:
-        """Values of the channels, in a shape that broadcasts to the tensor's."""
+        """Returns one value per channel in a shape that broadcasts to the tensor's."""
         one_for_each = values.shape.rank and not self.is_last
         return tf.reshape(values, self.shape) if one_for_each else values
 
     def total(self, terms: tf.Tensor) -> tf.Tensor:
-        """The sum over each channel.
+        """Returns the sum over each channel.
 
-        In two steps, so that no float32 sum grows long, which is more exact and faster.
+        It takes two steps, so that no float32 sum grows long, which is more exact and faster.
         """
         for axes in (self.others[1:], self.others[:1]):
             terms = tf.reduce_sum(terms, axes, keepdims=True) if axes else terms
@@ -65,13 +65,13 @@ class Channels:
 
 
 class Batch:
-    """The elements of a batch that its statistics are of.
+    """The elements of a batch that its statistics are computed from.
 
     Args:
         channels: The channels.
         z: The batch.
-        mask: None for all elements, else a bool tensor of z's shape but for its last axis.
-        extra: What is added to the number of elements that a mask lets through.
+        mask: None for all elements, else a bool tensor of z's shape without the last axis.
+        extra: What is added to the number of unmasked elements.
         all_reduce: A function that sums a tensor over the replicas.
     """
 
@@ -98,26 +98,26 @@ class Batch:
         self.count = all_reduce(count) + self.extra
 
     def masked(self, terms: tf.Tensor) -> tf.Tensor:
-        """0 where an element doesn't count."""
+        """Returns `terms`, with 0 for masked elements."""
         return terms if self.mask is None else tf.where(self.mask, terms, tf.zeros([], terms.dtype))
 
     def mean_of(self, terms: tf.Tensor) -> tf.Tensor:
-        """The mean over each channel; 0 where no element counts."""
+        """Returns the mean over each channel; 0 if all its elements are masked."""
         total = self.all_reduce(self.channels.total(self.masked(terms)))
         return tf.math.divide_no_nan(total, self.count)
 
 
 def wider(dtype: tf.DType) -> tf.DType:
-    """The dtype in which statistics, products and sums are made."""
+    """Returns the dtype in which statistics, products and sums are computed."""
     return tf.float64 if dtype == tf.float64 else tf.float32
 
 
 def batch_norm_leaky_relu(
     z: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, alpha: Any, batch: Batch, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns y with the mean and the variance of each channel.
+    """Returns y, and the mean and the variance of each channel.
 
-    `gamma` and `beta` are of the wide dtype, and so is an `alpha` that is a tensor.
+    `gamma`, `beta` and, if it is a tensor, `alpha` have the wide dtype.
     """
     channels, dtype, wide = batch.channels, z.dtype, wider(z.dtype)
 
@@ -172,7 +172,7 @@ def normalized_leaky_relu(
     channels: Channels,
     epsilon: float,
 ) -> tf.Tensor:
-    """Returns y for such a mean and variance of each channel, as in inference."""
+    """Returns y for a given mean and variance of each channel, as at inference."""
     dtype, wide = z.dtype, wider(z.dtype)
 
     def forward(
@@ -222,11 +222,11 @@ def _differentiate(
 ) -> Any:
     """Returns forward(z, *inputs), whose gradients are backward(upstreams, inputs, results).
 
-    What `backward` is given are the returned tensors themselves, which have gradients of their own:
-    so a tape finds derivatives of every order. Forward-mode differentiation in eager mode calls it
-    before the outer results are there, so that inner ones, with the same gradients, stand in. In
-    eager mode what is inside is hidden from the tape, which would keep z; in a graph
-    forward-mode differentiation goes through it. See `tf_leaky.ops`.
+    The results that `backward` receives are the returned tensors themselves, which have gradients:
+    so a tape finds derivatives of every order. In eager mode, forward-mode differentiation calls it
+    before the outer results exist: so inner ones with the same gradients replace them. The steps
+    inside are hidden from the tape in eager mode, where it would keep z; in a graph, forward-mode
+    differentiation goes through them. See `tf_leaky.ops`.
     """
     inputs = tuple(_local(each) for each in inputs)
 
@@ -254,7 +254,7 @@ def _differentiate(
 def _times_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Channels) -> tf.Tensor:
     """`values` where `at` > 0, alpha * values elsewhere.
 
-    A number goes to the fused kernel, which holds it as a float32.
+    The fused kernel is used for a number, which it stores as a float32.
     """
     if not tf.is_tensor(alpha) and at.dtype == tf.float32:
         return tf.raw_ops.LeakyReluGrad(gradients=values, features=at, alpha=alpha)
@@ -272,7 +272,7 @@ def _through_leaky_relu(
     if not tf.is_tensor(alpha):
         du = tf.raw_ops.LeakyReluGrad(gradients=upstream, features=y, alpha=alpha)
         return tf.cast(du, wide)
-    # Equal where y > 0, and where the upstream is 0, which no slope changes.
+    # They are equal where y > 0, and where the upstream is 0, which no slope changes.
     positive = tf.equal(tf.raw_ops.ReluGrad(gradients=upstream, features=y), upstream)
     return tf.where(positive, tf.ones([], wide), channels.spread(alpha)) * tf.cast(upstream, wide)
 
@@ -284,7 +284,7 @@ def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Chann
 def _dalpha(
     products: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
 ) -> list[tf.Tensor]:
-    """The gradient of a trained alpha, in a list; none of a fixed one. From upstream * y."""
+    """Returns [dalpha] of a trained alpha, from upstream * y; [] of a fixed one."""
     if not alphas:
         return []
     (alpha,) = alphas
@@ -298,21 +298,21 @@ def _sign(gamma: tf.Tensor) -> tf.Tensor:
 
 
 def _smallest(dtype: tf.DType) -> float:
-    """A gamma that changes nothing when it is in the place of 0, but that y tells xhat."""
+    """Returns a gamma that has no effect in place of 0, but lets xhat be recovered from y."""
     return 2.0**-14 if dtype == tf.float16 else 1e-20
 
 
 def _never_zero(gamma: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """gamma; the smallest number that y can tell xhat by, where it is nearer to 0. Slope 1."""
+    """Returns gamma, but at least `_smallest` in size, with derivative 1."""
     smallest = tf.constant(_smallest(dtype), gamma.dtype)
     used = tf.where(tf.abs(gamma) < smallest, _sign(gamma) * smallest, gamma)
     return gamma + tf.stop_gradient(used - gamma)
 
 
 def _bounded(gamma: tf.Tensor, beta: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """gamma, to divide by: with its sign, and not below what y, in `dtype`, resolves beside beta.
+    """Returns gamma as a divisor: with its sign, but at least as large as y's rounding error.
 
-    gamma * xhat is lost in the rounding of y where it is smaller than that.
+    Where it is smaller, gamma * xhat is lost in the rounding of y, in `dtype` and near beta.
     """
     bound = tf.clip_by_value(_RESOLUTION[dtype] * tf.abs(beta), _smallest(dtype), LARGEST_BOUND)
     return tf.where(tf.abs(gamma) < bound, _sign(gamma) * tf.stop_gradient(bound), gamma)

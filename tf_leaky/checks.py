@@ -1,4 +1,4 @@
-"""What the function and the layer accept, and what they say where it is something else."""
+"""Checks of arguments, and the error messages for those that are wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST = 300  # characters that a message shows of one value
 
 
 class _Short(reprlib.Repr):
-    """As `repr`, but quick on large collections, and cut in the middle where it is long."""
+    """`repr` that is quick on large collections, and cuts out the middle of long texts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = _LONGEST
 
     def repr_int(self, x: int, level: int) -> str:
-        """Python writes out no integer of more than 4300 digits."""
+        """Python refuses to print integers of more than 4300 digits."""
         return super().repr_int(x, level) if x.bit_length() < 10_000 else _bits(x)
 
 
 def shown(value: Any) -> str:
-    """`repr(value)` in at most 300 characters; the type of what has no `repr` that works."""
+    """Returns `repr(value)` in at most 300 characters; the type if `repr` fails."""
     try:
         text = _SHORT.repr(value)
     except Exception:
@@ -39,15 +39,15 @@ def shown(value: Any) -> str:
 
 
 def said(error: Exception) -> str:
-    """What an error says, cut in its middle where that is more than 1000 characters."""
+    """Returns an error's message; of more than 1000 characters, the middle is cut out."""
     text = str(error)
     return text if len(text) <= 1000 else f"{text[:500]} ... {text[-500:]}"
 
 
 def note(error: Exception, text: str) -> None:
-    """Adds a sentence to the error of a user's model, which stays what it is.
+    """Adds a note to an error of a user's model.
 
-    Before Python 3.11, which can't, it goes to the logger `tf_leaky`.
+    Before Python 3.11, which has no notes, it goes to the logger `tf_leaky`.
     """
     if hasattr(error, "add_note"):
         error.add_note(text)
@@ -75,13 +75,13 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
         subject: The name that an error message starts with.
 
     Raises:
-        TypeError: If `alpha` is not numeric. True and False count as no number.
+        TypeError: If `alpha` is not numeric. True and False are not numbers.
         ValueError: If a value is NaN, infinite, or too large for `dtype`.
     """
     dtype = tf.as_dtype(dtype)
     try:
         leaves = tf.nest.flatten(alpha) if isinstance(alpha, list | tuple) else [alpha]
-        # NumPy would read a variable once, count True as 1, and bytes as numbers.
+        # NumPy would read a variable once, and accept True as 1 and bytes as numbers.
         if any(hasattr(leaf, "numpy") or isinstance(leaf, _NO_NUMBERS) for leaf in leaves):
             raise TypeError
         given = np.asarray(alpha)
@@ -90,9 +90,9 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
             raise TypeError
     except Exception as error:  # of any kind: an __array__ may do what it likes
         raise TypeError(
-            f"{subject}: expected alpha to be a real number, nested lists of them or an array. "
-            f"Received: alpha={shown(alpha)}. Give a Python or NumPy number; slopes that are "
-            "tensors go to tf_leaky.leaky_relu, several of them as tf.stack(slopes)."
+            f"{subject}: expected alpha to be a real number, or nested lists or an array of them. "
+            f"Received: alpha={shown(alpha)}. Give a Python or NumPy number. For slopes that are "
+            "tensors, call tf_leaky.leaky_relu; join several with tf.stack(slopes)."
         ) from error
     try:
         with np.errstate(over="ignore"):
@@ -103,7 +103,7 @@ def constant_slopes(alpha: Any, dtype: Any, *, subject: str) -> np.ndarray:
     if not finite:
         raise ValueError(
             f"{subject}: expected alpha to be finite in {dtype.name}. "
-            f"Received: alpha={shown(alpha)}. Give a finite slope, at most {dtype.max} in size."
+            f"Received: alpha={shown(alpha)}. Give a finite slope of at most {dtype.max} in size."
         )
     return values
 
@@ -126,27 +126,27 @@ def check_floating(dtype: Any, name: str, *, subject: str) -> None:
 
 
 def floating_tensor(value: Any, name: str) -> tf.Tensor:
-    """`value` as a tensor of one of the four dtypes, or a TypeError that names it."""
+    """Returns `value` as a tensor of one of the four dtypes, or raises TypeError."""
     try:
         tensor = tf.convert_to_tensor(value)
-        if not isinstance(tensor, tf.Tensor):  # tf_keras answers a symbolic tensor with another
+        if not isinstance(tensor, tf.Tensor):  # tf_keras returns another symbolic tensor
             raise TypeError
         if tf.executing_eagerly() and not hasattr(tensor, "numpy"):
             raise TypeError("a tensor of a graph has no value outside of it")
     except Exception as error:  # of any kind: an __array__ may do what it likes
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(
-            f"leaky_relu: expected {name} to be a tensor or what converts to one. "
-            f"Received: {name}={shown(value)} of type {kind}. Give ragged and sparse tensors by "
-            "their values, and symbolic Keras tensors to the layer tf_leaky.LeakyReLU of the same "
-            "Keras."
+            f"leaky_relu: expected {name} to be a tensor or something that converts to one. "
+            f"Received: {name}={shown(value)} of type {kind}. For ragged and sparse tensors, give "
+            "their values; for symbolic Keras tensors, use the layer tf_leaky.LeakyReLU of the "
+            "same Keras."
         ) from error
     check_floating(tensor.dtype, name, subject="leaky_relu")
     return tensor
 
 
 def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
-    """Returns `axis` with Python integers in it, a list as a tuple; or raises what is wrong."""
+    """Returns `axis` in Python integers, a list as a tuple; raises an error if it is wrong."""
     axes = axis if isinstance(axis, list | tuple) else (axis,)
     if axis is None:
         return None
@@ -157,14 +157,14 @@ def checked_axis(axis: Any) -> int | tuple[int, ...] | None:
         )
     if 0 in axes:
         raise ValueError(
-            "LeakyReLU: expected axis to leave out the batch axis, 0. "
+            "LeakyReLU: expected axis without the batch axis, 0. "
             f"Received: axis={shown(axis)}. Give None for one slope, -1 for one per channel."
         )
     axes = tuple(int(a) for a in axes)
     if len(set(axes)) < len(axes):
         raise ValueError(
             "LeakyReLU: expected axis to name each axis once. "
-            f"Received: axis={shown(axis)}. Leave out what is there twice."
+            f"Received: axis={shown(axis)}. Remove the duplicates."
         )
     return axes if isinstance(axis, list | tuple) else axes[0]
 
@@ -180,9 +180,9 @@ def checked_input_shape(input_shape: Any, *, subject: str = "LeakyReLU") -> tf.T
 
 
 def check_one_tensor(inputs: Any, *, subject: str = "LeakyReLU") -> None:
-    """Raises TypeError for a list, tuple or dict, which TensorFlow would stack in silence.
+    """Raises TypeError for a list, tuple or dict, which TensorFlow would stack silently.
 
-    And for a sparse or ragged symbolic input, on which only the first real call would fail.
+    Also for a sparse or ragged symbolic input, on which only the first real call would fail.
     """
     if isinstance(inputs, list | tuple | dict):
         raise _several_inputs("inputs", type(inputs), subject)
@@ -201,32 +201,32 @@ def _several_inputs(name: str, received: Any, subject: str) -> TypeError:
 
 
 def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> dict[int, int]:
-    """The sizes of the named axes, by axis, in ascending order of the (now positive) axes."""
+    """Returns the sizes of the named axes, by axis counted from 0, in ascending order."""
     given = axis if isinstance(axis, tuple) else (axis,)
     received = f"Received: axis={shown(axis)}, input_shape={input_shape}."
     rank = input_shape.rank
     if rank is None:
         raise ValueError(
-            f"LeakyReLU: expected an input of known rank where axis is given. {received} "
+            f"LeakyReLU: expected an input of known rank if axis is given. {received} "
             "Give the input a shape, or axis=None for one slope."
         )
     if not all(-rank <= a < rank for a in given):
         raise ValueError(
-            f"LeakyReLU: expected axis to lie within an input of rank {rank}. {received} "
-            f"Beside the batch, its axes are {list(range(1, rank))}."
+            f"LeakyReLU: expected axis to be within an input of rank {rank}. {received} "
+            f"Apart from the batch axis, it has the axes {list(range(1, rank))}."
         )
     axes = sorted(a % rank for a in given)
     if axes[0] == 0 or len(set(axes)) < len(axes):
         raise ValueError(
             f"LeakyReLU: expected axis to name each axis once, and not the batch axis. {received} "
-            f"These are the axes {axes}: leave out what is there twice, and 0."
+            f"These are the axes {axes}: remove duplicates and 0."
         )
     sizes = {a: input_shape[a] for a in axes}
     if None in sizes.values():
         raise ValueError(
-            f"LeakyReLU: expected axes with slopes of their own to have known sizes. {received} "
-            "Leave the unknown axes out of axis, so that slopes are shared along them, or give the "
-            "input a full shape."
+            f"LeakyReLU: expected the sizes along axis to be known. {received} "
+            "Give the input a full shape, or remove the unknown axes from axis: slopes are then "
+            "shared along them."
         )
     return sizes
 
@@ -234,16 +234,16 @@ def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> d
 def checked_keras_object(
     kind: str, value: Any, *, of: str = "alpha", subject: str = "LeakyReLU"
 ) -> Any:
-    """The Keras constraint, regularizer or initializer that `value` stands for.
+    """Returns the Keras constraint, regularizer or initializer that `value` stands for.
+
+    Names and configs come from files. tf_keras would import any module that a config names, and
+    use whatever is in it. Here, only registered objects and Keras's own are found.
 
     Args:
         kind: "constraint", "regularizer" or "initializer".
-        value: Its name, its config or itself.
+        value: Its name, its config or the object itself.
         of: The weight that it is for.
         subject: The name that an error message starts with.
-
-    Configs and names come from files. tf_keras would import any module that a config names, and
-    take whatever is in it; here only what is registered and Keras's own is found.
     """
     keras = getattr(tf.keras, f"{kind}s")
     own_kind = getattr(keras, kind.title())
@@ -266,13 +266,13 @@ def checked_keras_object(
         own = '"positive", ' if (of, kind) == ("alpha", "constraint") else ""
         raise ValueError(
             f"{subject}: expected {of}_{kind} to be {own}None or a Keras {kind}. "
-            f"Received: {of}_{kind}={shown(value)}. See tf.keras.{kind}s, and register one of "
-            "your own with tf.keras.utils.register_keras_serializable."
+            f"Received: {of}_{kind}={shown(value)}. See tf.keras.{kind}s; register your own "
+            "with tf.keras.utils.register_keras_serializable."
         ) from error
 
 
 def _from_config(keras: Any, kind: str, config: dict[str, Any]) -> Any:
-    """The object of a config of either Keras, without an import of what it names."""
+    """Returns the object of a Keras 3 or tf_keras config, without importing what it names."""
     name, inner = config["class_name"], config["config"]
     if name == "function":
         found = _registered(inner)
@@ -288,7 +288,7 @@ def _from_config(keras: Any, kind: str, config: dict[str, Any]) -> Any:
 
 
 def _registered(name: Any) -> Any:
-    """What was registered under a name, or is in a custom object scope, else None."""
+    """Returns what is registered under a name or in a custom object scope, else None."""
     return tf.keras.utils.get_registered_object(name) if isinstance(name, str) else None
 
 
@@ -298,9 +298,9 @@ def check_built_model(model: Any, *, subject: str) -> None:
         keras = tf.keras.Model.__module__.partition(".")[0]
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
         raise TypeError(
-            f"{subject}: expected a model of {keras}, the Keras that tf.keras "
-            f"stands for. Received: model={shown(model)} of type {kind}. "
-            "Build it with tf.keras; TF_USE_LEGACY_KERAS=1 makes that tf_keras."
+            f"{subject}: expected a model of {keras}, which tf.keras stands for here. "
+            f"Received: model={shown(model)} of type {kind}. "
+            "Build it with tf.keras; with TF_USE_LEGACY_KERAS=1, that is tf_keras."
         )
     if not model.built:
         raise ValueError(

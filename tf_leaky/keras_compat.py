@@ -1,4 +1,4 @@
-"""The few places where Keras 3 and tf_keras differ, and the refusal of what isn't supported."""
+"""The few places where Keras 3 and tf_keras differ, and a check that TensorFlow is the backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refuse_other_backends() -> None:
     except ImportError as error:
         raise ImportError(
             "tf_leaky: expected tf.keras to be importable. "
-            f"Received: {error} Install keras, or tf_keras where TF_USE_LEGACY_KERAS=1 is set, "
+            f"Received: {error} Install keras, or tf_keras if TF_USE_LEGACY_KERAS=1 is set, "
             "and unset KERAS_BACKEND."
         ) from error
     if backend != "tensorflow":
@@ -40,7 +40,7 @@ LEGACY = tf.keras.Model.__module__.partition(".")[0] == "tf_keras"
 
 
 def recorded_inputs(model: Any) -> Any:
-    """What the model takes, with its shapes and dtypes, or None where that isn't known."""
+    """Returns a model's inputs, with shapes and dtypes, or None if they aren't known."""
     if LEGACY:
         specs = model.save_spec()
         return None if specs is None else specs[0][0]
@@ -48,16 +48,16 @@ def recorded_inputs(model: Any) -> Any:
         return model.inputs[0]
     if getattr(model, "inputs", None) is not None:
         return model.input
-    if not model._called:  # what `model.export` goes by
+    if not model._called:  # as `model.export` checks
         return None
     shapes = model.get_build_config()
     return shapes and _specs_of(next(iter(shapes.values())), model.input_dtype)
 
 
 def _specs_of(shapes: Any, dtype: Any) -> Any:
-    """The structure of shapes that a subclassed model of Keras 3 was built with, as specs.
+    """Returns the shapes that a subclassed model of Keras 3 was built with, as specs of `dtype`.
 
-    Their dtypes aren't recorded.
+    Keras doesn't record their dtypes.
     """
     if isinstance(shapes, dict):
         return {key: _specs_of(shape, dtype) for key, shape in shapes.items()}
@@ -67,9 +67,9 @@ def _specs_of(shapes: Any, dtype: Any) -> Any:
 
 
 def call_traced(function: Any, **options: Any) -> Any:
-    """A tf.function of what calls a model on batches of any size.
+    """Returns a tf.function of a function that calls a model on batches of any size.
 
-    tf_keras leaves it to autograph to convert the `call` of a subclassed model.
+    Under tf_keras, autograph has to convert the `call` of a subclassed model.
     """
     return tf.function(function, reduce_retracing=True, autograph=LEGACY, **options)
 
@@ -77,8 +77,8 @@ def call_traced(function: Any, **options: Any) -> Any:
 def write(archive: Any, path: Any) -> None:
     """Writes what `serving.signatures.traced` returned as the SavedModel `path`.
 
-    It is never written by `tf.saved_model.save`: under Keras 3, what that writes fails every
-    request in a server.
+    `tf.saved_model.save` would not do: under Keras 3, every request to what it writes fails in a
+    server.
     """
     if LEGACY:
         with _no_report():
@@ -89,7 +89,7 @@ def write(archive: Any, path: Any) -> None:
 
 @contextlib.contextmanager
 def _no_report() -> Iterator[None]:
-    """Has tf_keras log what it would print; this thread's alone, while `sys.stdout` is all's."""
+    """Makes tf_keras log what it would print: for this thread alone, unlike `sys.stdout`."""
     loud = tf.keras.utils.is_interactive_logging_enabled()
     tf.keras.utils.disable_interactive_logging()
     try:
@@ -100,14 +100,14 @@ def _no_report() -> Iterator[None]:
 
 
 def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
-    """Returns a Sequential or functional model of the copies of a model's layers, not compiled.
+    """Returns a Sequential or functional model of copies of a model's layers, not compiled.
 
     Args:
-        model: The model. A functional one of a class of the user's becomes a plain one.
+        model: The model. A functional model of a user's class becomes a plain one.
         of: Returns the copy of a layer, or of an operation of Keras 3.
     """
     if isinstance(model, tf.keras.Sequential) and not LEGACY:
-        # `clone_model` compiles by itself, and fails on functions that aren't registered.
+        # `clone_model` compiles too, which fails for functions that aren't registered.
         new = tf.keras.Sequential(name=model.name)
         if model.built:
             x = model.inputs[0]
@@ -122,7 +122,7 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
         plain = tf.keras.Model(model.input, model.output, name=model.name) if own else model
         return tf.keras.models.clone_model(plain, clone_function=of)
     plain = tf.keras.Model(model.input, model.output, name=model.name)
-    # Of these, `clone_model` doesn't keep the names.
+    # `clone_model` doesn't keep the names of input layers.
     inputs = {id(each.output): each for each in model.layers if isinstance(each, InputLayer)}
 
     def alike(x: Any) -> Any:
@@ -134,10 +134,10 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
 
 
 def arguments_of(layer: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """What tf_keras calls the layer with that it makes of a function on symbolic tensors.
+    """Returns the arguments of a function that was called on symbolic tensors of tf_keras.
 
     Args:
-        layer: The layer.
+        layer: The layer that tf_keras made of the function.
         names: The names of the function's arguments after the tensor, in their order.
     """
     node = layer.inbound_nodes[0]
@@ -145,13 +145,13 @@ def arguments_of(layer: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def operations_of(model: Any) -> list[Any]:
-    """What a functional model calls: its layers, and in Keras 3 the functions in its graph."""
+    """Returns a functional model's layers, and in Keras 3 the functions in its graph."""
     return list(model.layers if LEGACY else model.operations)
 
 
 def calls_of(operation: Any) -> list[tuple[list[Any], list[Any]]]:
-    """The tensors that each call of a layer on symbolic tensors took, and those that it made."""
-    # Keras 3 has these on no public side.
+    """Returns the inputs and outputs of each call of a layer on symbolic tensors."""
+    # In Keras 3 these aren't public.
     nodes = operation.inbound_nodes if LEGACY else operation._inbound_nodes
     return [
         (tf.nest.flatten(node.input_tensors), tf.nest.flatten(node.output_tensors))
@@ -160,15 +160,15 @@ def calls_of(operation: Any) -> list[tuple[list[Any], list[Any]]]:
 
 
 def compile_settings(model: Any) -> dict[str, Any] | None:
-    """What a model was compiled with, as it was given; None if it isn't compiled."""
+    """Returns the arguments that a model was compiled with; None if it isn't compiled."""
     if not (model.compiled_loss if LEGACY else model.compiled):
         return None
-    # What Keras has on its public side is a serialised form, which functions don't survive.
+    # Keras's public API has only a serialised form, which loses functions.
     return dict(model._compile_config.config)
 
 
 def given_name(metric: Any, model: Any) -> str:
-    """The name that a metric was given: tf_keras puts that of its output before it, in training."""
+    """Returns the name that a metric was given: in training, tf_keras prefixes its output's."""
     name = str(metric.name)
     if LEGACY and model.compiled_metrics.built and len(model.output_names or ()) > 1:
         for output in sorted(model.output_names, key=len, reverse=True):
@@ -178,16 +178,16 @@ def given_name(metric: Any, model: Any) -> str:
 
 
 def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any) -> None:
-    """Sets an attribute of a layer, built or not, in which one part takes the place of another.
+    """Sets an attribute of a layer, built or not, to a value in which one part is replaced.
 
-    Keras tracks the new part where it tracked the old one, so that the order of weights stays what
-    it was. It has no public means for that.
+    Keras then tracks the new part where it tracked the old one, so that the order of weights stays
+    the same. It has no public way to do that.
 
     Args:
         layer: The layer.
         name: The name of the attribute.
-        value: What the attribute is to be: the new part, or a list, tuple or dict with it.
-        before: The part that the attribute, or what is in it, was until now.
+        value: The attribute's new value: the new part, or a list, tuple or dict with it.
+        before: The part that is replaced.
         after: The new part.
     """
     if LEGACY:
@@ -214,10 +214,10 @@ def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any
 
 
 def trace(model: Any, inputs: Any, *, training: bool | None = False) -> Any:
-    """The concrete function of a model's forward pass, for inference, on `recorded_inputs`.
+    """Returns the concrete function of a model's forward pass at inference on `recorded_inputs`.
 
-    With None for `training`, layers that a graph calls with `training=True` keep to it. In Keras 3
-    False is handed to them, too.
+    If `training` is None, layers that a graph calls with `training=True` still get True; in Keras
+    3, False overrides it.
     """
     fixed = not isinstance(model, tf.keras.Sequential) and getattr(model, "inputs", None)
 
@@ -234,14 +234,15 @@ def trace(model: Any, inputs: Any, *, training: bool | None = False) -> Any:
 
 
 def handle_of(variable: Any) -> Any:
-    """The handle of a variable, which the operations of a graph read it by."""
+    """Returns the handle with which the operations of a graph read a variable."""
     return variable.handle if LEGACY else variable.value.handle
 
 
 def copy_of_lambda(layer: Any) -> Any:
-    """A Lambda with the very function of another: no code is read from a config.
+    """Returns a copy of a Lambda, with the same function.
 
-    Keras 3 refuses to, as in a file it may be a stranger's.
+    Keras 3 refuses such configs in safe mode, as code in a file may be a stranger's. This one is
+    not from a file.
     """
     trusted = {} if LEGACY else {"safe_mode": False}
     new = type(layer).from_config(layer.get_config(), **trusted)
@@ -250,9 +251,9 @@ def copy_of_lambda(layer: Any) -> Any:
 
 
 def as_instance(kind: str, found: Any) -> Any:
-    """A constraint or regularizer that may be any function, as a weight of every Keras takes it.
+    """Returns a constraint or regularizer, which may be any function, as a weight accepts it.
 
-    Keras 3.10 insists on instances of its own class.
+    Keras 3.10 accepts only instances of its own class.
     """
     base = getattr(getattr(tf.keras, f"{kind}s"), kind.title())
     if found is None or isinstance(found, base):
@@ -261,20 +262,20 @@ def as_instance(kind: str, found: Any) -> Any:
 
 
 def keras_leaky_relu(slope: float, **kwargs: Any) -> Any:
-    """Keras's own LeakyReLU, which spells its slope in two ways."""
+    """Returns Keras's own LeakyReLU, whose slope Keras 3 and tf_keras name differently."""
     spelled = "alpha" if LEGACY else "negative_slope"
     return tf.keras.layers.LeakyReLU(**{spelled: slope}, **kwargs)
 
 
 def slope_of_keras_leaky_relu(layer: Any) -> float:
-    """The slope of Keras's own LeakyReLU."""
+    """Returns the slope of Keras's own LeakyReLU."""
     return float(layer.negative_slope if hasattr(layer, "negative_slope") else layer.alpha)
 
 
 def batch_norm_is_fused(rank: int, axis: int, dtype: Any, *, synchronized: bool) -> bool:
     """Whether Keras's own BatchNormalization uses TensorFlow's fused kernel, as tf_keras's may.
 
-    With that, the moving variance is of batch variances with n - 1 in place of n.
+    If so, the moving variance averages batch variances that are divided by n - 1, not by n.
     """
     if not LEGACY or synchronized or tf.as_dtype(dtype) == tf.float64:
         return False
@@ -282,7 +283,7 @@ def batch_norm_is_fused(rank: int, axis: int, dtype: Any, *, synchronized: bool)
 
 
 def moving_average_options() -> dict[str, Any]:
-    """How Keras's own BatchNormalization adds its moving averages, for distribution strategies."""
+    """Returns the options of BatchNormalization's moving averages for distribution strategies."""
     if not LEGACY:
         return {}
     return {
@@ -292,15 +293,15 @@ def moving_average_options() -> dict[str, Any]:
 
 
 def added_to_masked_count() -> float:
-    """What Keras 3's BatchNormalization adds to the number of elements that a mask lets through."""
+    """Returns what Keras 3's BatchNormalization adds to the number of unmasked elements."""
     return 0.0 if LEGACY else float(tf.keras.backend.epsilon())
 
 
 @contextlib.contextmanager
 def functions_in_line(layer: Any) -> Iterator[None]:
-    """Has an LSTM or GRU of tf_keras traced without functions of its own.
+    """Has an LSTM or GRU of tf_keras traced without tf.functions of its own.
 
-    In those, the optimizer would choose an implementation, and what is in them can't be read.
+    Grappler would choose the implementation of those, and what is in them can't be read.
     """
     if not (LEGACY and isinstance(layer, tf.keras.layers.LSTM | tf.keras.layers.GRU)):
         yield

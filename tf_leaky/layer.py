@@ -25,7 +25,7 @@ _register(package="tf_leaky", name="leaky_relu")(leaky_relu)
 
 
 class _KeepPositive(tf.keras.constraints.Constraint):
-    """The constraint "positive": slopes below 1e-3 become 1e-3; NaN stays visible."""
+    """The constraint "positive": slopes below 1e-3 become 1e-3; NaN stays NaN."""
 
     def __call__(self, alpha: Any) -> tf.Tensor:
         alpha = tf.convert_to_tensor(alpha)
@@ -40,46 +40,45 @@ class LeakyReLU(tf.keras.layers.Layer):
     y = x where x > 0, alpha * x elsewhere. PyTorch and Keras 3 call `alpha` `negative_slope`.
 
     Args:
-        alpha: The slope for x <= 0 (dimensionless): the fixed one, or the initial value of a
-            trained one. A number; where `axis` is given, also nested lists or an array of the
-            slopes' shape.
-        trainable_alpha: Whether the slope is trained. (`trainable`, Keras's own, is another switch:
-            `False` freezes a trained slope, but `True` never thaws a fixed one.)
-        axis: None for one slope. Else the axis or axes of the input that have slopes of their own,
-            as `axis` of Keras's normalisation layers: -1 for one slope per channel, `(1, 2, 3)` for
-            one per element of an image. Never the batch axis, 0.
-        alpha_constraint: What keeps a trained slope in bounds. "positive" keeps it >= 1e-3, and
-            the layer computes with max(alpha, 1e-3) whatever was set, loaded or averaged, so that
-            the backward pass needs only the output. None lets it go anywhere; that, and any Keras
-            constraint, keeps the input too. Ignored for fixed slopes.
+        alpha: The slope for x <= 0 (dimensionless), or the initial value of a trained slope. A
+            number; with `axis`, also nested lists or an array of the slopes' shape.
+        trainable_alpha: Whether the slope is trained. Keras's own `trainable` is independent of it:
+            `False` freezes a trained slope, but `True` never trains a fixed one.
+        axis: None for one slope. Else the axis or axes of the input along which slopes differ, as
+            in Keras's normalisation layers: -1 for one slope per channel, `(1, 2, 3)` for one per
+            element of an image. The batch axis, 0, is not allowed.
+        alpha_constraint: The bounds of a trained slope. "positive" keeps it >= 1e-3, and the layer
+            computes with max(alpha, 1e-3), whatever was set, loaded or averaged, so that only the
+            output is kept for the backward pass. With None (no bounds) or any Keras constraint,
+            the input is kept too. Ignored for fixed slopes.
         alpha_regularizer: A Keras regularizer for a trained slope. Ignored for fixed slopes.
-        **kwargs: `name`, `dtype` and whatever else every Keras layer takes.
+        **kwargs: `name`, `dtype` and the other arguments of every Keras layer.
 
     Attributes:
-        alpha: The number of a fixed scalar slope, else the variable (before the layer is built: its
-            initial value). The number may be set; a compiled model takes it up when it is compiled
-            again. The variable has shape `()` where `axis` is None, else the sizes of
-            the named axes in ascending order, and is float32, or float64 in a float64 layer.
+        alpha: A float if there is one fixed slope, else the variable, or its initial value before
+            the layer is built. The float can be set; a compiled model uses the new value after it
+            is compiled again. The variable has shape `()` if `axis` is None, else the sizes of the
+            named axes in ascending order. It is float32, or float64 in a float64 layer.
 
     Input shape:
-        `(batch, ...)`, any. The sizes of the axes in `axis` must be known.
+        Any `(batch, ...)`. The sizes of the axes in `axis` must be known.
 
     Output shape:
-        The same. Masks pass through.
+        Same as the input. Masks pass through.
 
     Gradient:
         dx = upstream where x > 0, alpha * upstream elsewhere: the slope at 0 is alpha.
         dalpha = sum(0 where x > 0, x * upstream elsewhere), over the axes that share the slope,
-        summed in float32 or wider whatever the dtype of x. A slope below the bound of "positive"
-        has the gradient of a slope of 1e-3, so that it can come back.
+        summed in float32 or wider, whatever the dtype of x. With "positive", a slope below 1e-3
+        has the gradient of a slope of 1e-3, so that it can grow back.
 
     Raises:
-        TypeError: If `alpha` is not numeric, `trainable_alpha` is no bool, `axis` is not None, an
-            integer or a list of them, or the layer is called on what is not floating-point.
-        ValueError: If `alpha` is not finite, doesn't fit `axis`, or is below 1e-3 and to be trained
-            under "positive"; if `axis` names the batch axis, an axis twice, an axis that the input
-            hasn't got or one of unknown size; or if `alpha_constraint` or `alpha_regularizer` is
-            unknown.
+        TypeError: If `alpha` is not numeric, `trainable_alpha` is not a bool, `axis` is not None,
+            an integer or a list of integers, or the input is not one floating-point tensor.
+        ValueError: If `alpha` is not finite, doesn't fit `axis`, or is below 1e-3 and trained with
+            the constraint "positive"; if `axis` names the batch axis, an axis twice, or an axis
+            that the input doesn't have or whose size is unknown; or if `alpha_constraint` or
+            `alpha_regularizer` is unknown.
 
     Example:
         >>> import tensorflow as tf
@@ -130,21 +129,21 @@ class LeakyReLU(tf.keras.layers.Layer):
         values = constant_slopes(alpha, self.compute_dtype, subject="LeakyReLU")
         if values.ndim and self.axis is None:
             raise ValueError(
-                "LeakyReLU: expected alpha to be one number where axis is None. "
+                "LeakyReLU: expected alpha to be one number if axis is None. "
                 f"Received: alpha={shown(alpha)}. "
-                "Name the axes with slopes of their own, as in axis=-1."
+                "Give the axes along which slopes differ, as in axis=-1."
             )
         if self._positive_alpha and (values < SMALLEST_POSITIVE_ALPHA).any():
             raise ValueError(
                 f"LeakyReLU: expected alpha to be at least {SMALLEST_POSITIVE_ALPHA}, as a trained "
                 f"slope is kept positive by default. Received: alpha={shown(alpha)}. "
-                "Give alpha_constraint=None to let it go anywhere, or a larger alpha."
+                "Give a larger alpha, or alpha_constraint=None to train it without bounds."
             )
         return values
 
     def build(self, input_shape: Any) -> None:
-        """Makes the weight `alpha`, unless the slope is one fixed number."""
-        if self.built:  # from a file, before the layer that it is in builds it
+        """Creates the weight `alpha`, unless the slope is one fixed number."""
+        if self.built:  # when it is loaded from a file, before its outer layer builds it
             return
         shape = checked_input_shape(input_shape)
         if self.trainable_alpha or self.axis is not None:
@@ -167,7 +166,7 @@ class LeakyReLU(tf.keras.layers.Layer):
         self.built = True
 
     def _place_slopes(self, axis: Any, input_shape: tf.TensorShape) -> tuple[int, ...]:
-        """The shape of the slopes for such an input; notes how they broadcast to it."""
+        """Returns the shape of the slopes for an input; stores how they broadcast to it."""
         sizes = sizes_of_axes(axis, input_shape)
         shape = tuple(sizes.values())
         if self._initial_alpha.ndim and self._initial_alpha.shape != shape:
@@ -199,7 +198,7 @@ class LeakyReLU(tf.keras.layers.Layer):
         return input_shape
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
-        """Keras 3 asks this, and never traces `call`, when it is given a symbolic input."""
+        """Keras 3 calls this on symbolic inputs, instead of tracing `call`."""
         check_one_tensor(inputs)
         check_floating(inputs.dtype, "inputs", subject="LeakyReLU")
         return super().compute_output_spec(inputs, **kwargs)
@@ -207,7 +206,7 @@ class LeakyReLU(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: JSON types only.
 
-        `alpha` is the number of a fixed scalar slope, as it is now, else the initial value.
+        `alpha` is the present value of a fixed scalar slope, else the initial value.
         """
         constraint, regularizer = self.alpha_constraint, self.alpha_regularizer
         fixed_number = not (self.trainable_alpha or self.axis)
@@ -223,15 +222,15 @@ class LeakyReLU(tf.keras.layers.Layer):
             "alpha_regularizer": _serialize("regularizer", regularizer),
         }
         if isinstance(self.axis, tuple) and len(self.axis) > 1:
-            # Keras 3 drops an `axis` that is a list of several from the configs of `.h5` files.
+            # From configs in `.h5` files, Keras 3 drops an `axis` that lists several axes.
             config["axes"] = config["axis"]
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LeakyReLU:
-        """Returns the layer of a config that `get_config` returned, here or in a Keras LeakyReLU.
+        """Returns a layer made from a config of this class or of Keras's own LeakyReLU.
 
-        Keras 3 spells alpha `negative_slope`; Keras 2.0 wrote it as
+        Keras 3 calls alpha `negative_slope`; Keras 2.0 wrote it as
         `{"type": "ndarray", "value": alpha}`.
         """
         if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
@@ -254,7 +253,7 @@ class LeakyReLU(tf.keras.layers.Layer):
 def slopes_in_use(layer: LeakyReLU) -> np.ndarray:
     """The slopes that a layer computes with now, in the shape of `alpha`.
 
-    They differ from `alpha` where "positive" bounds a trained slope that was set or averaged.
+    They differ from `alpha` if "positive" bounds a trained slope that was set or averaged.
     """
     if isinstance(layer.alpha, float | np.ndarray):
         return np.asarray(layer.alpha)

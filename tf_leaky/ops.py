@@ -5,23 +5,23 @@
     dalpha = the sum of 0 where x > 0, x * upstream elsewhere,
              over all the elements that share the slope
 
-"Elsewhere" holds 0, -0.0 and NaN. The backward pass needs two things of x: where it is positive,
-and its negative part. Both can be read off y: y > 0 exactly where x > 0 if alpha >= 0, and
-x = y / alpha elsewhere if alpha > 0. So only y is kept, which the next layer keeps anyway, and x is
-freed: ReLU's memory. Where alpha may be negative, or zero and trained, x is kept instead. With
-`positive_alpha` a trained slope is bounded: max(alpha, 1e-3) takes the place of alpha.
+"Elsewhere" includes 0, -0.0 and NaN. The backward pass needs to know where x is positive, and the
+negative part of x. Both follow from y: if alpha >= 0, y > 0 exactly where x > 0; if alpha > 0,
+x = y / alpha elsewhere. So only y is kept, which the next layer keeps anyway, and x is freed: as
+little memory as ReLU. If alpha may be negative, or zero and trained, x is kept instead.
+`positive_alpha` bounds a trained slope: max(alpha, 1e-3) replaces alpha.
 
-Three facts about TensorFlow shape the code, and a test holds each:
+Three facts about TensorFlow shape the code, and a test checks each:
 
-- A graph runs whatever is ready, in any order. A mask that needs only y would be computed during
-  the forward pass and held to the end, so every step of a backward pass waits for `upstream`. And
-  once dx is there, the layers before may go on and leave the sum of dalpha for later, with all that
-  it needs: so dx waits for that sum.
-- In eager mode the tape records the steps inside a custom gradient too, and keeps what they need.
-  `_hidden` keeps them from it. In a graph nothing is kept that isn't used, while forward-mode
-  differentiation goes through those very steps, so there they stay visible.
-- The fused kernels hold alpha as a float32. For a float64 x they serve only an alpha that is
-  exactly a float32; for the rest plain operations do.
+- A graph runs whatever is ready, in any order. It would compute a mask that needs only y during the
+  forward pass, and keep it to the end: so every step of a backward pass waits for `upstream`. Once
+  dx is ready, the layers before may go on and leave the sum of dalpha for later, with all that it
+  needs: so dx waits for that sum.
+- In eager mode, the tape also records the steps inside a custom gradient, and keeps what they need.
+  `_hidden` prevents that. A graph keeps only what is used, and forward-mode differentiation goes
+  through these steps: so there they stay visible.
+- The fused kernels store alpha as a float32. For a float64 x they are used only if alpha is exactly
+  a float32; else plain operations are.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ SCOPE = "tf_leaky"  # the name scope of its operations in a graph, by which `con
 def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = False) -> Any:
     """Returns `x` where `x > 0` and `alpha * x` elsewhere, element by element.
 
-    A number for `alpha` uses TensorFlow's fused kernels; its backward pass keeps only the output
-    (for `alpha >= 0`). A tensor or variable for `alpha` is differentiated too.
+    If `alpha` is a number, TensorFlow's fused kernels are used, and for `alpha >= 0` only the
+    output is kept for the backward pass. If `alpha` is a tensor or variable, it has a gradient too.
 
     Args:
         x: Tensor of any shape, in float16, bfloat16, float32 or float64.
-        alpha: The slope for `x <= 0` (dimensionless), finite in the dtype of `x`; any sign. A
+        alpha: The slope for `x <= 0` (dimensionless), of any sign, finite in the dtype of `x`. A
             Python or NumPy number is a constant, which the fused kernels round to the dtype of `x`.
             Nested lists and arrays of numbers are constants too. A tensor or variable, of any of
             the four dtypes, is differentiable. All but numbers must broadcast to the shape of `x`.
-        positive_alpha: Computes with max(alpha, 1e-3) in place of a tensor `alpha`, so that only
-            the output is kept for the backward pass. A slope that is NaN stays NaN. It changes
-            nothing for constants, whose signs are known.
+        positive_alpha: Whether to compute with max(alpha, 1e-3) if `alpha` is a tensor, so that
+            only the output is kept for the backward pass. NaN slopes stay NaN. Constants, whose
+            signs are known, don't change.
 
     Returns:
         Tensor of the shape and dtype of `x`. NaN gives NaN, and -inf with a slope of 0 gives NaN.
@@ -62,14 +62,14 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
     Gradient:
         dx = upstream where x > 0, alpha * upstream elsewhere: the slope at 0 is alpha.
         dalpha = sum(0 where x > 0, x * upstream elsewhere), over the axes that share the slope, in
-        the shape and dtype of alpha. Products are made and summed in the wider of the two dtypes,
-        and never below float32. With `positive_alpha=True`, x is recovered as y / alpha, and so
-        carries the rounding of y; and dalpha is the gradient of max(alpha, 1e-3), also where alpha
-        is below the bound, so that it can come back.
+        the shape and dtype of alpha. Products and sums are computed in the wider of the two dtypes,
+        at least in float32. With `positive_alpha=True`, x is recovered as y / alpha, and so has the
+        rounding error of y. dalpha is then the gradient of max(alpha, 1e-3), even if alpha is below
+        the bound, so that it can grow back.
 
     Raises:
         TypeError: If `x` is not a floating-point tensor of one of the four dtypes, `alpha` is
-            neither numeric nor a floating-point tensor (True and False count as no number), or
+            neither numeric nor a floating-point tensor (True and False are not numbers), or
             `positive_alpha` is not True or False.
         ValueError: If a constant `alpha` is not finite in the dtype of `x`, or the shape of `alpha`
             does not broadcast to that of `x`.
@@ -103,10 +103,9 @@ def leaky_relu(x: Any, alpha: Any = DEFAULT_ALPHA, *, positive_alpha: bool = Fal
 
 def _apply(x: tf.Tensor, alpha: Any, positive_alpha: bool) -> tf.Tensor:
     if isinstance(alpha, float):
-        return _fixed(alpha + 0.0, x.dtype)(
-            _apart(x)
-        )  # -0.0 becomes 0.0: a cache takes them for one
-    if not tf.is_tensor(alpha):  # which variables are too
+        # -0.0 becomes 0.0: the cache treats them as equal.
+        return _fixed(alpha + 0.0, x.dtype)(_apart(x))
+    if not tf.is_tensor(alpha):  # variables are tensors here
         slopes = constant_slopes(alpha, x.dtype, subject="leaky_relu")
         return _fixed_select(x, slopes) if slopes.ndim else _apply(x, float(slopes), False)
     alpha = floating_tensor(alpha, "alpha")
@@ -117,9 +116,9 @@ def _apply(x: tf.Tensor, alpha: Any, positive_alpha: bool) -> tf.Tensor:
 
 
 def bounded(alpha: tf.Tensor) -> tf.Tensor:
-    """max(alpha, 1e-3), whose derivative in alpha is 1 everywhere; NaN where alpha is NaN.
+    """Returns max(alpha, 1e-3), with derivative 1 everywhere; NaN where alpha is NaN.
 
-    In float32 or float64: in bfloat16, 1e-3 rounds below itself.
+    `alpha` is float32 or float64: bfloat16 rounds 1e-3 down.
     """
     held = tf.stop_gradient(alpha)
     smallest = tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype)
@@ -127,24 +126,24 @@ def bounded(alpha: tf.Tensor) -> tf.Tensor:
 
 
 def _hidden(tensor: tf.Tensor) -> tf.Tensor:
-    """`tensor`, but in eager mode the tape keeps nothing of what is computed from it."""
+    """Returns `tensor`; in eager mode, the tape keeps nothing that is computed from it."""
     return tf.stop_gradient(tensor) if tf.executing_eagerly() else tensor
 
 
 def _local(tensor: tf.Tensor) -> tf.Tensor:
-    """`tensor`, in the graph that is being built.
+    """Returns `tensor` as a tensor of the graph that is being built.
 
-    A backward pass that closes over a tensor of an outer graph, as a branch of `tf.cond` may be
-    given one, could not be differentiated again.
+    A backward pass that closes over a tensor of an outer graph, as in a branch of `tf.cond`, could
+    not be differentiated again.
     """
     return tensor if tf.executing_eagerly() else tf.identity(tensor)
 
 
 def _apart(x: tf.Tensor) -> tf.Tensor:
-    """`x`, but where a sum made it, TensorFlow doesn't fuse it with what comes next.
+    """Returns `x`; if it is a sum, TensorFlow can't fuse it with the operation that follows.
 
-    On a CPU, Grappler makes one operation of a convolution, its bias, a sum and LeakyRelu, which
-    oneDNN computes with a slope of 0.2, whatever alpha is. It takes no such step over EnsureShape.
+    On a CPU, Grappler fuses a convolution, its bias, a sum and LeakyRelu into one operation, which
+    oneDNN computes with a slope of 0.2, whatever alpha is. EnsureShape prevents that.
     """
     if tf.executing_eagerly():
         return x
@@ -159,13 +158,13 @@ def _differentiate(
 ) -> tf.Tensor:
     """Returns y = forward(*inputs), whose gradient is backward(upstream, y).
 
-    The y that `backward` is given is the returned tensor itself, not the one made inside: so the
-    next layer and the backward pass keep one and the same tensor, and since that one has a gradient
-    of its own, a tape finds derivatives of every order.
+    The y that `backward` receives is the returned tensor itself, not the one made inside. So the
+    next layer and the backward pass keep the same tensor; and as that one has a gradient, a tape
+    finds derivatives of every order.
 
-    Forward-mode differentiation in eager mode calls `backward` before the return, with the result
-    of `forward`. It would rather use the derivative of the steps inside, from which x is hidden: so
-    their result is hidden as well.
+    In eager mode, forward-mode differentiation calls `backward` before the return, with the result
+    of `forward`. If it could, it would use the derivative of the steps inside, from which x is
+    hidden: so their result is hidden as well.
     """
     kept = {}
 
@@ -180,9 +179,9 @@ def _differentiate(
 
 @functools.lru_cache(maxsize=256)
 def _fixed(alpha: float, dtype: tf.DType) -> Any:
-    """Leaky ReLU of one number, as an operation on tensors of `dtype`, made once for each.
+    """Returns a function that computes leaky ReLU with slope `alpha` on tensors of `dtype`.
 
-    By the fused kernels; but they hold alpha as a float32, so not where that would change it.
+    It uses the fused kernels, unless alpha would change as a float32, which is how they store it.
 
     Raises:
         ValueError: If `alpha` is not finite in `dtype`.
@@ -197,7 +196,7 @@ def _fixed(alpha: float, dtype: tf.DType) -> Any:
     def fused(x: tf.Tensor) -> Any:
         x = _local(x) if keeps_x else x
         y = tf.raw_ops.LeakyRelu(features=_hidden(x), alpha=alpha)
-        kept = x if keeps_x else y  # what a closure names, it keeps
+        kept = x if keeps_x else y  # a closure keeps what it names
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
             return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=alpha)
@@ -208,12 +207,12 @@ def _fixed(alpha: float, dtype: tf.DType) -> Any:
 
 
 def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
-    """Leaky ReLU of slopes that are numbers, by plain operations."""
+    """Leaky ReLU with constant slopes, computed with plain operations."""
     wide = _wider(x.dtype)
     slopes = _fit(tf.constant(alpha, wide), x)
     keeps_x = (alpha < 0).any()
     x = _local(x) if keeps_x else x
-    kept_x = x if keeps_x else None  # what a closure names, it keeps
+    kept_x = x if keeps_x else None  # a closure keeps what it names
     dtype = x.dtype
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -225,7 +224,7 @@ def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
 
 
 def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Leaky ReLU of a differentiable slope of any value, in the wide dtype; keeps x."""
+    """Leaky ReLU with a differentiable slope of any value, in the wide dtype; keeps x."""
     x, alpha = _local(x), _local(alpha)
 
     def backward(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -235,11 +234,11 @@ def _from_input(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
 
 
 def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Leaky ReLU of a differentiable slope above 0, in the wide dtype; keeps y.
+    """Leaky ReLU with a differentiable slope above 0, in the wide dtype; keeps y.
 
-    dalpha needs x = y / alpha, and a second derivative needs to know that this depends on x and
-    alpha. Forward-mode differentiation in eager mode asks for it before the outer y is there, so
-    that an inner one, with the same gradient, stands in.
+    dalpha needs x = y / alpha, and second derivatives need the dependence of y on x and alpha. In
+    eager mode, forward-mode differentiation uses y before the outer one exists: so an inner one
+    with the same gradient replaces it.
     """
     alpha = _local(alpha)
 
@@ -266,13 +265,13 @@ def _gradients(
 
 
 def _select(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """The value, by plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
+    """The value, with plain operations. `maximum(x, alpha * x)` would be wrong for alpha > 1."""
     x, alpha = _hidden(x), _hidden(alpha)
     return tf.cast(_slope_at(x, alpha) * tf.cast(x, alpha.dtype), x.dtype)
 
 
 def _slope_at(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """1 where x > 0, alpha elsewhere. Times x, it is faster than to select between two products."""
+    """1 where x > 0, alpha elsewhere. To multiply by it is faster than to select a product."""
     return tf.where(x > 0, tf.ones([], alpha.dtype), alpha)
 
 
@@ -282,13 +281,12 @@ def _negative_part(x: tf.Tensor, dtype: Any, *, times: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_like(alpha: tf.Tensor, terms: tf.Tensor, rank: int | None) -> tf.Tensor:
-    """Sums `terms`, of such a rank, to the shape of `alpha`, which was broadcast to theirs.
+    """Sums `terms`, of rank `rank`, to the shape of `alpha`, which was broadcast to theirs.
 
-    In two steps, the last half of the axes before the others: so no float32 sum grows long, which
-    is ten times more exact on images than one step. XLA would make one step of two, were there no
-    cast between them.
+    The last half of the axes is summed before the others: so no float32 sum grows long, which is
+    ten times more exact on images. The cast in between keeps XLA from merging the two steps.
     """
-    if rank is None:  # so alpha is one slope, or was spread out like x: see _fit
+    if rank is None:  # so alpha is one slope, or was broadcast to the shape of x: see _fit
         return terms if alpha.shape.rank != 0 else tf.reduce_sum(terms)
     lead = rank - alpha.shape.rank
     ones = [lead + axis for axis, size in enumerate(alpha.shape) if size == 1]
@@ -302,16 +300,15 @@ def _sum_like(alpha: tf.Tensor, terms: tf.Tensor, rank: int | None) -> tf.Tensor
 
 
 def _wider(*dtypes: Any) -> Any:
-    """The dtype in which products are made and summed."""
+    """The dtype in which products and sums are computed."""
     return tf.float64 if tf.float64 in dtypes else tf.float32
 
 
 def _fit(alpha: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """`alpha` where its shape is known to broadcast to that of x, else spread out to that shape.
+    """Returns `alpha` if its shape is known to broadcast to that of x, else broadcasts it.
 
-    Spreading is for shapes that are unknown while a graph is traced: it fails there and then, when
-    the graph runs, on an alpha that would broadcast the other way. Its gradient is a sum, for which
-    alpha is in the wide dtype already.
+    That is for shapes that are unknown while a graph is traced: when the graph runs, it fails if x
+    would have to broadcast to alpha. Its gradient is a sum, so alpha has the wide dtype already.
     """
     if alpha.shape.rank == 0:
         return alpha

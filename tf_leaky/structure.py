@@ -1,7 +1,7 @@
-"""What a layer holds, found by its attributes: sublayers, activations, and the places they have.
+"""Finds what the attributes of a layer contain: sublayers, activations, and their places.
 
-A place is a list of steps from a layer to what it holds: the name of an attribute, then an index
-for each list and a key for each dict on the way. `["blocks", 0, "act"]` is `layer.blocks[0].act`.
+A place is a list of steps from a layer to one of its parts: the name of an attribute, an index for
+each list and a key for each dict on the way. `["blocks", 0, "act"]` is `layer.blocks[0].act`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def is_graph(layer: Any) -> bool:
 
 
 def is_stock(layer: Any) -> bool:
-    """Whether a layer is of a class of Keras's own."""
+    """Whether the class of a layer is one of Keras's own."""
     return type(layer).__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 def attributes(layer: Any) -> dict[str, Any]:
-    """The attributes that the author of a layer's class gave it, without those of every layer."""
+    """Returns the attributes of a layer, without those that Keras gives every layer."""
     skipped = _attributes_of_all()
     return {
         name: value
@@ -41,13 +41,13 @@ def attributes(layer: Any) -> dict[str, Any]:
 
 
 def held(layer: Any) -> Iterator[tuple[Place, Any]]:
-    """All that the attributes of a layer hold, also in lists, tuples and dicts, with its place."""
+    """Yields the values in a layer's attributes, lists, tuples and dicts, with their places."""
     for name, value in attributes(layer).items():
         yield from _leaves([name], value, set())
 
 
 def sublayers(layer: Any) -> list[tuple[Place, Any]]:
-    """The layers that a layer holds itself, each once, in the order of their attributes.
+    """Returns the direct sublayers of a layer, each once, in the order of their attributes.
 
     Those of a graph are its `layers`, with their indices as places.
     """
@@ -63,7 +63,7 @@ def sublayers(layer: Any) -> list[tuple[Place, Any]]:
 
 
 def layers_within(layer: Any) -> list[Any]:
-    """The layers that a layer holds, and those that they hold, each once, the outer ones first."""
+    """Returns all layers within a layer, at any depth, each once, the outer ones first."""
     found: dict[int, Any] = {}
     waiting = [layer]
     for each in waiting:  # grows
@@ -75,15 +75,15 @@ def layers_within(layer: Any) -> list[Any]:
 
 
 def is_layer(value: Any) -> bool:
-    """Whether a value is a layer. Metrics are layers under tf_keras, too, and don't count."""
+    """Whether a value is a layer. Metrics, which are layers in tf_keras, don't count."""
     kinds = tf.keras.layers.Layer, tf.keras.metrics.Metric
     return isinstance(value, kinds[0]) and not isinstance(value, kinds[1])
 
 
 def is_activation_function(place: Place, value: Any) -> bool:
-    """Whether a value at a place is a function that is an activation: by its name, or a known one.
+    """Whether a value at a place is an activation function: a known one, or one by its name.
 
-    The name is one that ends in `activation`, as that of Keras's own layers.
+    The attribute's name ends in `activation`, as in Keras's own layers.
     """
     if is_layer(value) or not callable(value):
         return False
@@ -98,7 +98,7 @@ def last_name(place: Place) -> str:
 
 
 def at(layer: Any, place: Place) -> Any:
-    """What is at a place.
+    """Returns what is at a place.
 
     Raises:
         LookupError: If nothing is there (yet).
@@ -110,9 +110,9 @@ def at(layer: Any, place: Place) -> Any:
 
 
 def put(layer: Any, place: Place, value: Any) -> None:
-    """Puts a value where another one is, which Keras then no longer tracks.
+    """Replaces the value at a place, which Keras then no longer tracks.
 
-    Lists and dicts on the way are made anew: TensorFlow saves none in which an item was replaced.
+    Lists and dicts on the way are copied: TensorFlow can't save one with a replaced item.
 
     Raises:
         LookupError: If nothing is there.
@@ -126,7 +126,7 @@ def put(layer: Any, place: Place, value: Any) -> None:
 
 
 def shown_place(place: Place) -> str:
-    """A place as one writes it in Python: `blocks[0].act`."""
+    """Returns a place as Python code: `blocks[0].act`."""
     text = ""
     for i, step in enumerate(place):
         attribute = isinstance(step, str) and step.isidentifier()
@@ -147,13 +147,13 @@ def _leaves(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, A
 
 
 def _with(holder: Any, key: Any, value: Any) -> Any:
-    """A copy of a list, tuple or dict with another value at a key or index."""
+    """Returns a copy of a list, tuple or dict with another value at a key or index."""
     if isinstance(holder, Mapping):
         new = {**holder, key: value}
         return OrderedDict(new) if isinstance(holder, OrderedDict) else new
     items = [*holder[:key], value, *holder[key + 1 :]]
     if isinstance(holder, tuple):
-        # Of a named one, TensorFlow's wrapper has another constructor.
+        # TensorFlow's wrapper of a named tuple has another constructor.
         return holder._make(items) if hasattr(holder, "_make") else tuple(items)
     return items
 
@@ -166,14 +166,14 @@ def _step(holder: Any, step: Any) -> Any:
 
 @functools.cache
 def _functional() -> type:
-    """The class of functional models, which no name of Keras's public side stands for."""
-    x = tf.keras.Input((1,), name="x")  # a name, so that the numbers of the user's are left alone
+    """Returns the class of functional models, which has no public name in Keras."""
+    x = tf.keras.Input((1,), name="x")  # named, so that numbers in the user's names don't change
     return type(tf.keras.Model(x, x, name="identity"))
 
 
 @functools.cache
 def _attributes_of_all() -> set[str]:
-    """The names of the attributes that Keras gives every layer and every model."""
+    """Returns the names of the attributes that Keras gives every layer and every model."""
 
     class Bare(tf.keras.Model):
         def call(self, inputs: Any) -> Any:

@@ -1,11 +1,10 @@
-"""Asks a server that speaks TF Serving's protocol what handwritten digits show, and how fast.
+"""Sends handwritten digits to a server that speaks TF Serving's protocol, and measures latency.
 
     python examples/serving/client.py [--rest localhost:8501] [--grpc localhost:8500]
         [--model digits] [--requests 200] [--batch 1] [--concurrency 4] [--timeout 10]
 
-Given neither --rest nor --grpc, it asks over both, at these addresses. It needs numpy and tqdm, and
-tensorflow-serving-api for gRPC; REST itself is the standard library's. The images are those that
-ship with scikit-learn.
+Without --rest and --grpc, it uses both, at these addresses. It needs numpy and tqdm, and for gRPC
+tensorflow-serving-api; for REST, the standard library is enough. The images come with scikit-learn.
 """
 
 import argparse
@@ -23,23 +22,23 @@ import numpy as np
 from tqdm import tqdm
 
 REST, GRPC = "localhost:8501", "localhost:8500"  # where TensorFlow Serving listens by default
-TRIES = 10  # of a call that the server has no thread for; with the pauses between, some 3 seconds
+TRIES = 10  # of a call when the server has no free thread; with pauses, about 3 seconds
 
 
 class ServerError(Exception):
-    """The server is not there, or refuses; the message says what to do."""
+    """The server can't be reached or refuses; the message says what to do."""
 
 
 class RestClient:
-    """Predictions over REST, on one connection for each thread that asks.
+    """Gets predictions over REST, with one connection for each thread.
 
     Args:
         address: `host:port`.
         model: The name that the model is served under; it has one input and one output.
-        timeout: Of one request, in seconds.
+        timeout: The timeout of a request, in seconds.
 
     Raises:
-        ServerError: If the server is not there, or doesn't serve the model.
+        ServerError: If the server can't be reached, or doesn't serve the model.
     """
 
     protocol = "REST"
@@ -77,7 +76,7 @@ class RestClient:
         status, text = self._exchange(method, path, body)
         try:
             answer = json.loads(text)
-        except ValueError:  # a page of another server
+        except ValueError:  # a web page of another server
             answer = text
         if status != 200:
             said = answer["error"] if isinstance(answer, dict) and "error" in answer else text
@@ -86,14 +85,14 @@ class RestClient:
 
     @contextlib.contextmanager
     def _expecting(self, what, answer):
-        """Refuses an answer that is not put together as those of TensorFlow Serving are."""
+        """Raises ServerError if an answer isn't in the form of TensorFlow Serving's."""
         try:
             yield
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _refused(self, f"status 200, no {what} but {str(answer)[:500]!r}") from None
 
     def _exchange(self, method, path, body):
-        """Status and text; a connection that the server closed while it was idle is made anew."""
+        """Returns status and text; reconnects if the server has closed an idle connection."""
         connection = idle = getattr(self._local, "connection", None)
         try:
             if connection is None:
@@ -115,15 +114,15 @@ class RestClient:
 class GrpcClient:
     """The same over gRPC, on one channel; see `RestClient`.
 
-    A server that gets more calls at once than it has threads for (4 for each CPU core, unless
-    --grpc_max_threads says more) refuses some with RESOURCE_EXHAUSTED. Such a call is sent again
-    after a pause, which doubles each time, and when no other call of this client is under way.
+    A server that gets more calls at once than it has threads (by default 4 for each CPU core, see
+    --grpc_max_threads) refuses some with RESOURCE_EXHAUSTED. Such a call is sent again after a
+    pause, which doubles each time, and while no other call of this client is running.
     """
 
     protocol = "gRPC"
 
     def __init__(self, address, model, timeout=10.0):
-        import grpc  # these two import TensorFlow: REST does without
+        import grpc  # here, as these imports load TensorFlow, which REST doesn't need
         import tensorflow as tf
         from tensorflow_serving.apis import (
             get_model_metadata_pb2,
@@ -186,7 +185,7 @@ class GrpcClient:
 
 
 class _Turns:
-    """Lets calls overlap, but for one that goes alone: it waits for the others, and they for it."""
+    """Lets calls overlap, except one that runs alone: it waits for the others, and they for it."""
 
     def __init__(self):
         self._changed = threading.Condition()
@@ -210,20 +209,20 @@ class _Turns:
 
 
 class Measured(NamedTuple):
-    """What `measure` saw."""
+    """What `measure` returns."""
 
     images: np.ndarray
-    """Which images were asked for, `(requests, batch)`."""
+    """The indices of the images that were sent, `(requests, batch)`."""
     answers: np.ndarray
-    """What was answered, `(requests, batch, ...)`."""
+    """The answers, `(requests, batch, ...)`."""
     latencies: np.ndarray
-    """Of each request, in seconds."""
+    """The latency of each request, in seconds."""
     seconds: float
     """From the first request to the last answer."""
 
 
 def measure(client, images, requests, batch=1, concurrency=1, quiet=False):
-    """Asks for `requests` batches from `concurrency` threads, one image after the other in turn."""
+    """Sends `requests` batches from `concurrency` threads, cycling through the images."""
     chosen = (np.arange(requests * batch) % len(images)).reshape(requests, batch)
 
     def ask(which):
@@ -249,7 +248,7 @@ def measure(client, images, requests, batch=1, concurrency=1, quiet=False):
 
 
 def describe(measured):
-    """The rate and the percentiles of the latency, as a line of text."""
+    """Returns the rate and the percentiles of the latency, as a line of text."""
     p50, p90, p99 = np.percentile(measured.latencies, [50, 90, 99]) * 1e3
     rate = len(measured.latencies) / measured.seconds
     return (
@@ -259,7 +258,7 @@ def describe(measured):
 
 
 def load_images():
-    """The 1797 digits, `(n, 8, 8, 1)` in [0, 1], and what they show."""
+    """Returns the 1797 digits, `(n, 8, 8, 1)` in [0, 1], and their labels."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -270,7 +269,7 @@ def _only(what, names):
     if len(names) != 1:
         raise ServerError(
             f"client: expected a model with one {what}. Received: {sorted(names)}. "
-            "Send requests of your own to a model with several."
+            "For a model with several, write your own requests."
         )
     return next(iter(names))
 
@@ -278,14 +277,14 @@ def _only(what, names):
 def _unreachable(client, error):
     return ServerError(
         f"client: expected a server that answers {client.protocol} at {client.address}. "
-        f"Received: {error}. `make serve` starts one and asks it; "
-        f"--{client.protocol.lower()} HOST:PORT asks another."
+        f"Received: {error}. `make serve` starts one and calls it; "
+        f"--{client.protocol.lower()} HOST:PORT calls another."
     )
 
 
 def _refused(client, said):
     return ServerError(
-        f"client: expected an answer of the model by {client.protocol} at {client.address}. "
+        f"client: expected an answer of the model over {client.protocol} at {client.address}. "
         f"Received: {said}. Check --model, and that the server has loaded a version of it."
     )
 
@@ -294,7 +293,7 @@ def _overloaded(client, said):
     return ServerError(
         f"client: expected a free thread of the server at {client.address}. Received: {said}, "
         f"{TRIES} times. It gets more calls at once than it has threads: start it with "
-        "--grpc_max_threads=64, or ask with less --concurrency."
+        "--grpc_max_threads=64, or give a smaller --concurrency."
     )
 
 
@@ -308,15 +307,15 @@ def ask_and_print(client, images, labels, arguments):
     for image, score in zip(which[:5], scores, strict=False):
         print(f"  image {image}, a {labels[image]}: {score.argmax()}, score {score.max():.3f}")
     right = (scores.argmax(-1) == labels[which]).sum()
-    print(f"  as labelled: {right} of {len(scores)} images")
+    print(f"  correct: {right} of {len(scores)} images")
     print(f"  {describe(measured)}")
 
 
 def main():
-    """Asks over REST, gRPC or both."""
+    """Sends requests over REST, gRPC or both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rest", metavar="HOST:PORT", help=f"ask over REST, as at {REST}")
-    parser.add_argument("--grpc", metavar="HOST:PORT", help=f"ask over gRPC, as at {GRPC}")
+    parser.add_argument("--rest", metavar="HOST:PORT", help=f"use REST, such as {REST}")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help=f"use gRPC, such as {GRPC}")
     parser.add_argument("--model", default="digits", help="the name that it is served under")
     parser.add_argument("--requests", type=count, default=200)
     parser.add_argument("--batch", type=count, default=1, help="images in a request")
@@ -338,7 +337,7 @@ def main():
 
 
 def count(text):
-    """A number above 0, for argparse."""
+    """Returns an integer above 0, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
@@ -346,7 +345,7 @@ def count(text):
 
 
 def seconds(text):
-    """A time above 0 and up to a day, for argparse."""
+    """Returns a time above 0 and up to a day, for argparse."""
     number = float(text)
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"expected seconds above 0, up to 86400, received {text}")

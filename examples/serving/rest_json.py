@@ -1,4 +1,4 @@
-"""The JSON of TensorFlow Serving's REST API as arrays, and back, for the stand-in."""
+"""Converts the JSON of TensorFlow Serving's REST API to arrays and back, for the stand-in."""
 
 import base64
 import binascii
@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 from grpc import StatusCode
 
-HALVES = {tf.float16: "half", tf.bfloat16: "bfloat16"}  # which REST can't carry
+HALVES = {tf.float16: "half", tf.bfloat16: "bfloat16"}  # not supported over REST
 
 
 class RequestError(Exception):
-    """An error that goes to the client, with gRPC's code for it."""
+    """An error that is sent to the client, with its gRPC status code."""
 
     def __init__(self, message, code=StatusCode.INVALID_ARGUMENT):
         super().__init__(message)
@@ -20,7 +20,7 @@ class RequestError(Exception):
 
 
 def predict(model, body):
-    """What a predict over REST answers, as an object."""
+    """Returns the answer to a predict request over REST, as an object."""
     request = _parse(body)
     name = str(request.get("signature_name", "serving_default"))
     signature = model.signature(name)
@@ -48,7 +48,7 @@ def predict(model, body):
 
 
 def _parse(body):
-    """NaN and infinities are read, and what follows the first value is not."""
+    """Reads the first JSON value and ignores the rest; NaN and infinities are allowed."""
     try:
         value, _ = json.JSONDecoder().raw_decode(body.decode().lstrip())
     except (ValueError, RecursionError) as error:
@@ -69,7 +69,7 @@ def _only(inputs):
 
 
 def _columns(instances, signature):
-    """The row form's values by input."""
+    """Returns the values of the row format by input."""
     if not isinstance(instances, list) or not instances:
         raise RequestError("Expecting 'instances' to be a list with values in it")
     if not all(_is_object(row) for row in instances):
@@ -81,7 +81,7 @@ def _columns(instances, signature):
 
 
 def _array(value, dtype):
-    """A JSON value as an array; lists of unequal lengths are values of the wrong type there."""
+    """Returns a JSON value as an array; lists of unequal lengths fail as wrong types."""
     dtype = tf.as_dtype(dtype)
     array = np.array(value, object)
     fits = {bool: dtype.is_bool, str: dtype == tf.string, dict: dtype == tf.string}
@@ -109,7 +109,7 @@ def _bytes(leaf):
 
 
 def _values(name, array, dtype):
-    """An output as nested lists; strings in base64 where its name ends with `_bytes`."""
+    """Returns an output as nested lists; strings in base64 if its name ends with `_bytes`."""
     dtype = tf.as_dtype(dtype)
     if dtype in HALVES:
         raise RequestError(f"Failed to write JSON value for tensor type: {HALVES[dtype]}")

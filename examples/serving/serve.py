@@ -1,4 +1,4 @@
-"""Exports the digits model, serves it, asks it over REST and gRPC, and stops what it started.
+"""Exports and serves the digits model, calls it over REST and gRPC, and stops what it started.
 
     python examples/serving/serve.py [--folder saved_models] [--epochs 4] [--tag latest]
         [--requests 200] [--concurrency 4] [--stay]
@@ -6,17 +6,17 @@
 The model is the one that `make demo` trained, or is trained here. The server is the first of:
 
 1. the one at TF_SERVING_ADDR (HOST[:REST_PORT[:GRPC_PORT]], ports 8501 and 8500), which must serve
-   FOLDER/digits as the model `digits`; it is not stopped, for it was not started here
+   FOLDER/digits as the model `digits`; it is not stopped, as it was not started here
 2. `tensorflow_model_server` on PATH
 3. docker, with the image tensorflow/serving (--tag or TF_SERVING_TAG says which)
 4. `stand_in.py` beside this file, which speaks TF Serving's protocol and is not TensorFlow Serving
 
-Each that is started here gets --grpc_max_threads=64: by default TensorFlow Serving has 4 threads
+Servers that are started here get --grpc_max_threads=64: by default TensorFlow Serving has 4 threads
 for each CPU core, and refuses more gRPC calls at once with RESOURCE_EXHAUSTED.
 
---stay keeps it up until Ctrl-C. A `kill -9` of this script ends the stand-in too, but not
-TensorFlow Serving (2, 3), whose process is printed. That listens on every interface of the machine
-(2), or on loopback as docker publishes it (3); the stand-in on loopback only.
+--stay keeps the server running until Ctrl-C. A `kill -9` of this script ends the stand-in too, but
+not TensorFlow Serving (2, 3), whose process is printed. The binary (2) listens on every interface
+of the machine, docker (3) and the stand-in (4) only on loopback.
 """
 
 import argparse
@@ -45,26 +45,26 @@ MORE_CALLS = "--grpc_max_threads=64"
 
 
 class Found(NamedTuple):
-    """A server that can be had here."""
+    """A server that is available here."""
 
     kind: str
     """`address`, `binary`, `docker` or `stand-in`."""
     description: str
-    """What it is, as a sentence."""
+    """What it is, in words."""
     tag: str = "latest"
-    """Of the docker image."""
+    """The tag of the docker image."""
 
 
 class Serving(NamedTuple):
-    """A server that is up."""
+    """The addresses of a running server."""
 
     rest: str
     grpc: str
-    """Their addresses, as `host:port`."""
+    """Both as `host:port`."""
 
 
 def find_server(tag="latest"):
-    """The first server in the order above."""
+    """Returns the first server in the order above."""
     address = os.environ.get("TF_SERVING_ADDR")
     if address:
         where = f"REST at {_addresses(address).rest}, gRPC at {_addresses(address).grpc}"
@@ -86,7 +86,7 @@ def _addresses(text):
     if parts is None:
         raise SystemExit(
             "serve: expected TF_SERVING_ADDR to be HOST[:REST_PORT[:GRPC_PORT]]. "
-            f"Received: TF_SERVING_ADDR={text!r}. As in localhost:8501:8500 or [::1]:8501."
+            f"Received: TF_SERVING_ADDR={text!r}. Examples: localhost:8501:8500, [::1]:8501."
         )
     host, rest, grpc = parts.groups()
     return Serving(f"{host}:{rest or 8501}", f"{host}:{grpc or 8500}")
@@ -102,7 +102,7 @@ def _docker_answers():
 
 
 def prepare(found):
-    """Raises SystemExit where what was found can't serve, before anything is exported for it."""
+    """Raises SystemExit if the server can't serve, before anything is exported for it."""
     if found.kind == "address":
         rest = _addresses(os.environ["TF_SERVING_ADDR"]).rest
         if not _answers(rest):
@@ -117,7 +117,7 @@ def prepare(found):
         here = ["docker", "image", "inspect", image]
         if subprocess.run(here, capture_output=True, check=False).returncode != 0:
             print(f"pulling {image}", flush=True)
-            _run_or_stop(["docker", "pull", image], "expected the image to be there to pull")
+            _run_or_stop(["docker", "pull", image], "expected to pull the image")
 
 
 def _run_or_stop(command, expected):
@@ -129,17 +129,17 @@ def _run_or_stop(command, expected):
     if said is not None:
         raise SystemExit(
             f"serve: {' '.join(command)}: {expected}. Received: {said.strip()}. "
-            "Mend it, take it off PATH, or name another server by TF_SERVING_ADDR."
+            "Repair it, remove it from PATH, or name another server in TF_SERVING_ADDR."
         )
 
 
 @contextlib.contextmanager
 def serving(found, base_path, name, version=None, timeout=120):
-    """The server with the model up, for the block; what was started is stopped after it.
+    """Runs the block while a server serves the model; then stops what was started.
 
     Args:
-        found: What `find_server` found.
-        base_path: The folder that holds the versions of the model.
+        found: What `find_server` returned.
+        base_path: The folder of the model's versions.
         name: The name to serve it under.
         version: The version to wait for; None for any.
         timeout: How long to wait for it, in seconds.
@@ -148,8 +148,8 @@ def serving(found, base_path, name, version=None, timeout=120):
         A `Serving`.
 
     Raises:
-        SystemExit: If the server ends, a later version is up instead, or the version is not up in
-            time; with the server's log.
+        SystemExit: If the server ends, serves a later version, or doesn't serve the version in
+            time. The message contains the server's log.
     """
     if found.kind == "address":
         addresses = _addresses(os.environ["TF_SERVING_ADDR"])
@@ -198,7 +198,7 @@ def _free_ports():
 
 
 def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
-    """Returns when the status says AVAILABLE; a version of None is any."""
+    """Returns when the version, or any if it is None, has the status AVAILABLE."""
     began = shown = time.monotonic()
     while True:
         status = _status(addresses.rest, name)
@@ -213,7 +213,7 @@ def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
         elif version is not None and any(
             v["state"] == "AVAILABLE" and v["version"] > version for v in status
         ):
-            why = "a later version, which another export has made meanwhile. Run this one again"
+            why = "a later version, which another export made meanwhile. Run this one again"
         if why:
             raise SystemExit(
                 f"serve: expected {name!r}, version {version or 'any'}, to be AVAILABLE at "
@@ -222,12 +222,12 @@ def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
             )
         if time.monotonic() - shown > 5:
             shown = time.monotonic()
-            print(f"waiting for the model for {waited:.0f} s", flush=True)
+            print(f"still waiting for the model after {waited:.0f} s", flush=True)
         time.sleep(0.1)
 
 
 def _status(address, name):
-    """The versions that the server speaks of; empty where it doesn't answer as it should."""
+    """Returns the versions that the server reports; empty if it doesn't answer as it should."""
     try:
         versions = json.loads(_get(address, f"/v1/models/{name}"))["model_version_status"]
         return [{"version": int(v["version"]), "state": str(v["state"])} for v in versions]
@@ -236,7 +236,7 @@ def _status(address, name):
 
 
 def _answers(address):
-    """Whether an HTTP server is there."""
+    """Whether an HTTP server answers at an address."""
     try:
         _get(address, "/v1/models")
     except (OSError, http.client.HTTPException):
@@ -256,7 +256,7 @@ def _tail(log):
 
 
 def _stop(process):
-    """Ends a process: by a request, and by force if that takes long or Ctrl-C is pressed again."""
+    """Terminates a process; kills it if that takes long or Ctrl-C is pressed again."""
     process.terminate()
     try:
         process.wait(15)
@@ -266,7 +266,7 @@ def _stop(process):
 
 
 def get_model(folder, epochs):
-    """The digits model of `make demo`, or one that is trained now and saved there."""
+    """Returns the digits model of `make demo`, or trains one now and saves it there."""
     import tensorflow as tf
 
     sys.path.append(str(EXAMPLES))
@@ -279,14 +279,14 @@ def get_model(folder, epochs):
     tf.keras.utils.set_random_seed(0)
     (x, y), _ = digits.load_data()
     model = digits.build_model()
-    print(f"model: trained now, for {saved} is not there")
+    print(f"model: trained now, as {saved} doesn't exist")
     model.fit(x, y, epochs=epochs, batch_size=32)
     model.save(saved)
     return model
 
 
 def check(make, address, images, expected, arguments):
-    """Asks over one protocol, and compares every answer with the predictions of Keras."""
+    """Sends requests over one protocol, and compares every answer with Keras's predictions."""
     with contextlib.closing(make(address, "digits")) as connected:
         connected.predict(images[:1])  # the first request opens the connection
         measured = client.measure(
@@ -295,19 +295,20 @@ def check(make, address, images, expected, arguments):
     worst = float(np.abs(measured.answers - expected[measured.images]).max())
     print(f"{connected.protocol} at {address}, version {connected.version}")
     print(f"  {client.describe(measured)}")
-    print(f"  at most {worst:.1e} from model.predict", flush=True)
+    print(f"  differs from model.predict by at most {worst:.1e}", flush=True)
     if not worst <= 1e-5:
         raise SystemExit(
-            f"serve: expected the predictions of model.predict by {connected.protocol}. Received: "
-            f"answers {worst:.1e} from them, by version {connected.version}. Is it this model?"
+            f"serve: expected the predictions of model.predict over {connected.protocol}. "
+            f"Received: answers of version {connected.version} that differ by {worst:.1e}. Check "
+            "that it serves this model."
         )
 
 
 def main():
-    """Exports, serves, asks, compares and stops."""
+    """Exports, serves, calls, compares and stops."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=EXAMPLES.parent / "saved_models")
-    parser.add_argument("--epochs", type=int, default=4, help="where the model is trained here")
+    parser.add_argument("--epochs", type=int, default=4, help="if the model is trained here")
     parser.add_argument("--tag", default=os.environ.get("TF_SERVING_TAG", "latest"))
     parser.add_argument("--requests", type=client.count, default=200, help="over each protocol")
     parser.add_argument("--concurrency", type=client.count, default=4, help="requests at a time")
@@ -336,15 +337,13 @@ def main():
                 print(f"serving REST at {addresses.rest} and gRPC at {addresses.grpc} until Ctrl-C")
                 sys.stdout.flush()
                 while True:
-                    time.sleep(0.5)  # not signal.pause: a signal may go to a thread of TensorFlow's
+                    time.sleep(0.5)  # not signal.pause: a TensorFlow thread may get the signal
     except KeyboardInterrupt:
         raise SystemExit("stopped by Ctrl-C") from None
     except client.ServerError as error:
         raise SystemExit(str(error)) from None
     finally:
-        print(
-            "the server is left as it was" if found.kind == "address" else "the server is stopped"
-        )
+        print("the server keeps running" if found.kind == "address" else "the server is stopped")
 
 
 if __name__ == "__main__":

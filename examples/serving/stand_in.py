@@ -1,13 +1,14 @@
-"""A stand-in that speaks TensorFlow Serving's protocol, for machines that have no server.
+"""A stand-in that speaks TensorFlow Serving's protocol, for machines without TensorFlow Serving.
 
     python examples/serving/stand_in.py --model_name=NAME --model_base_path=FOLDER
         [--port=0] [--rest_api_port=0] [--grpc_max_threads=N]
 
-It answers predict, status and metadata over REST and gRPC, on loopback only, with the flags and the
-status codes of TensorFlow Serving, and runs the highest version in FOLDER with TensorFlow's session
-loader. It doesn't look for later versions, and knows no warm-up, labels, batching, classify or
-regress. Port 0 is any free one; the first line that it prints says which. Like the server, it
-refuses more than N gRPC calls at once (4 for each CPU core) with RESOURCE_EXHAUSTED.
+It answers predict, status and metadata requests over REST and gRPC, on loopback only, with the
+flags and status codes of TensorFlow Serving, and runs the highest version in FOLDER with
+TensorFlow's session loader. It doesn't look for later versions, and doesn't support warm-up,
+labels, batching, classify and regress. Port 0 is any free port; the first line that it prints says
+which. Like the server, it refuses more than N gRPC calls at once (by default 4 for each CPU core)
+with RESOURCE_EXHAUSTED.
 """
 
 import argparse
@@ -59,7 +60,7 @@ class Model:
         self.number, self.loaded = int(path.name), SavedModel(path)
 
     def check(self, name, number, label):
-        """Raises RequestError where another model or version is asked for."""
+        """Raises RequestError if another model or version is requested."""
         if label:
             raise RequestError(f"Unrecognized servable version label: {label}")
         if name != self.name or number not in (None, self.number):
@@ -67,20 +68,20 @@ class Model:
             raise RequestError(f"Servable not found for request: {which}", StatusCode.NOT_FOUND)
 
     def signature(self, name):
-        """The SignatureDef of that name."""
+        """Returns the SignatureDef of a name."""
         if name not in self.loaded.signatures:
             raise RequestError(f'Serving signature name: "{name}" not found in signature def')
         return self.loaded.signatures[name]
 
     def run(self, inputs, signature):
-        """The outputs for arrays, by name."""
+        """Returns the outputs for arrays, both by name."""
         try:
             return self.loaded.run(inputs, signature)
         except RuntimeError as error:
             raise RequestError(str(error)) from None
 
     def status(self, name, number):
-        """A GetModelStatusResponse."""
+        """Returns a GetModelStatusResponse."""
         if name != self.name or number not in (None, self.number):
             which = "any versions" if number is None else f"version {number}"
             raise RequestError(f"Could not find {which} of model {name}", StatusCode.NOT_FOUND)
@@ -90,7 +91,7 @@ class Model:
         return response
 
     def metadata(self, name, number, label):
-        """A GetModelMetadataResponse, and the SignatureDefMap that is packed in it."""
+        """Returns a GetModelMetadataResponse, and the SignatureDefMap that is packed in it."""
         self.check(name, number, label)
         signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=self.loaded.signatures)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
@@ -104,7 +105,7 @@ class _HttpServer(ThreadingHTTPServer):
 
 
 class _RestHandler(BaseHTTPRequestHandler):
-    """One connection of REST."""
+    """One REST connection."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # an answer in one packet
@@ -145,7 +146,7 @@ class _RestHandler(BaseHTTPRequestHandler):
         if not name:
             raise RequestError("Missing model name in request.")
         name, number = unquote(name), int(number) if number else None
-        if self.command == "GET" and what is None:  # for which the server reads no label
+        if self.command == "GET" and what is None:  # TensorFlow Serving ignores a label here
             return _text(self.model.status(name, number))
         if self.command == "GET":
             response, signatures = self.model.metadata(name, number, label)

@@ -1,13 +1,13 @@
-"""Units die with ReLU, and not with a leaky slope: nets that are born dead, and nets that die.
+"""Units die with ReLU, but not with leaky ReLU: nets that are born dead, and nets that die.
 
     python examples/why_leaky/dying.py [--nets 20000] [--trained 500] [--steps 3000]
 
-1. Born dead: the share of ReLU nets without biases, of one input and He's initial weights, that are
-   constant before they are trained, by depth and width; against the figures of Lu, Shin, Su and
+1. Born dead: the share of ReLU nets, without biases and with one input and He's initial weights,
+   that are constant before training, by depth and width. It is compared with Lu, Shin, Su and
    Karniadakis, "Dying ReLU and Initialization", https://arxiv.org/abs/1903.06733.
-2. Collapsed: the share of nets of depth 10 and width 2 that are constant after they were trained to
-   be |x|, over 90 % of 1000 with ReLU in that paper; with slopes of 0.01, 0.1, 0.25 and a trained
-   one.
+2. Collapsed: the share of nets of depth 10 and width 2 that are constant after training on |x|:
+   with ReLU (over 90 % of 1000 nets in that paper), with slopes of 0.01, 0.1 and 0.25, and with a
+   trained slope.
 
 All nets of a kind are computed at once, as one array. It writes `dying.png`.
 """
@@ -37,17 +37,17 @@ SLOPES = {"ReLU": 0.0, "slope 0.01": 0.01, "slope 0.1": 0.1, "slope 0.25": 0.25,
 
 
 def share_born_dead(depth, width, alpha, nets, rng):
-    """The share of nets that are constant. One without biases is what it is at 1 and at -1."""
+    """Returns the share of constant nets. Without biases, the values at 1 and -1 decide."""
     h = np.array([[1.0], [-1.0]]) * np.ones((nets, 1, 1))
     for _ in range(depth - 1):  # the last layer is linear
         weights = rng.normal(size=(nets, h.shape[-1], width))
         h = leaky_relu(h @ weights, alpha).numpy()
-        h /= np.maximum(abs(h).max((1, 2), keepdims=True), 1e-300)  # the size doesn't matter
+        h /= np.maximum(abs(h).max((1, 2), keepdims=True), 1e-300)  # the scale doesn't matter
     return float((h == 0).all((1, 2)).mean())
 
 
 def born_dead(nets, rng):
-    """The share by depth and width, with ReLU and with a slope of 0.01."""
+    """Returns the share by depth and width, with ReLU and with a slope of 0.01."""
     cells = [(depth, width) for depth in PUBLISHED for width in WIDTHS]
     found = {}
     for depth, width in tqdm(cells, desc="born dead"):
@@ -56,7 +56,7 @@ def born_dead(nets, rng):
 
 
 def trained_nets(alpha, nets, steps, seed):
-    """What nets that were trained to be |x| say at 64 places, `(nets, 64)`."""
+    """Trains nets on |x|, and returns their outputs at 64 points, `(nets, 64)`."""
     rng = tf.random.Generator.from_seed(seed)
     sizes = [1, *[WIDTH] * (DEPTH - 1), 1]
     pairs = list(itertools.pairwise(sizes))
@@ -79,7 +79,7 @@ def trained_nets(alpha, nets, steps, seed):
     @tf.function(jit_compile=True)
     def gradients(x):
         with tf.GradientTape() as tape:
-            # A sum over nets, so that each is trained as if alone.
+            # A sum over nets, so that each is trained independently.
             loss = tf.reduce_sum(tf.reduce_mean((call(x) - abs(x)) ** 2, (1, 2)))
         return tape.gradient(loss, variables)
 
@@ -98,12 +98,12 @@ def trained_nets(alpha, nets, steps, seed):
 
 
 def collapsed(answers):
-    """Which nets are constant: their answers spread by less than a thousandth of those of |x|."""
+    """Returns which nets are constant: their range is below a thousandth of that of |x|."""
     return np.ptp(answers, axis=1) < 1e-3 * 3**0.5
 
 
 def draw(born, shares, answers, path):
-    """Draws the shares that are born dead, those that collapse, and what nets say."""
+    """Draws the shares of nets born dead and collapsed, and the outputs of nets."""
     figure, axes = panels("bb;cs", height=6)
     for depth, colour in zip(PUBLISHED, (BLUE, RED, GREEN), strict=True):
         found = [born[depth, width][0] for width in WIDTHS]
@@ -128,7 +128,7 @@ def draw(born, shares, answers, path):
 
 
 def main():
-    """Counts the dead, prints what was expected and found, and draws."""
+    """Counts dead nets, prints expected and measured shares, and draws."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=int, default=20_000, help="for each depth and width")
     parser.add_argument("--trained", type=int, default=500, help="nets for each slope")
@@ -150,7 +150,7 @@ def main():
             print(
                 f"  depth {depth}, width {width:2}       {expected:8.4f} {relu:9.4f} {leaky:9.4f}"
             )
-    print(f"\nconstant after training to |x|, of {arguments.trained} nets")
+    print(f"\nconstant after training on |x|, of {arguments.trained} nets")
     for name, share in shares.items():
         expected = "over 90 % in the paper" if name == "ReLU" else "fewer than with ReLU"
         error = np.mean((answers[name] - abs(np.linspace(-(3**0.5), 3**0.5, 64))) ** 2)

@@ -1,11 +1,11 @@
-"""Gradients through 30 layers: ReLU and leaky slopes, with He's gain for them and without.
+"""Gradients through 30 layers, for ReLU and leaky slopes, with and without He's gain for them.
 
     python examples/why_leaky/gradient_flow.py [--nets 20]
 
 Weights are normal with variance gain**2 / inputs. He's gain for a slope a is sqrt(2 / (1 + a**2))
-(He, Zhang, Ren, Sun, https://arxiv.org/abs/1502.01852, eq. 15): with it, the mean square of the
-gradient stays what it is from layer to layer; without the a, it grows by (1 + a**2) in each. It
-writes `gradient_flow.png`.
+(He, Zhang, Ren, Sun, https://arxiv.org/abs/1502.01852, eq. 15). With it, the mean square of the
+gradient stays the same from layer to layer. With ReLU's gain, sqrt(2), it grows by (1 + a**2) in
+each layer. The script writes `gradient_flow.png`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tf_leaky import LeakyReLU
 SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
 DEPTH, WIDTH, BATCH = 30, 256, 256
-# Name: slope, whether it is trained, whether the gain knows of it.
+# Name: slope, whether it is trained, whether the gain accounts for it.
 CASES = {
     "ReLU, gain of ReLU": (0.0, False, False),
     "slope 0.1, He's gain": (0.1, False, True),
@@ -36,7 +36,7 @@ CASES = {
 
 
 def mean_squares(slope, trained, knows, nets, name):
-    """The mean square of dL/dx at the input of each layer, by that at the output, `(nets, 30)`."""
+    """Returns the mean square of dL/dx at each input, relative to the output's, `(nets, 30)`."""
     variance = 2 / (1 + slope**2) if knows else 2.0
     found = []
     for seed in tqdm(range(nets), desc=name):
@@ -63,12 +63,12 @@ def mean_squares(slope, trained, knows, nets, name):
 
 
 def expected_growth(slope, knows):
-    """The factor in the mean square of the gradient that one layer makes."""
+    """Returns the factor by which one layer changes the mean square of the gradient."""
     return 1.0 if knows else 1 + slope**2
 
 
 def draw(found, path):
-    """Draws the mean squares from the last layer to the first, with what theory expects."""
+    """Draws the mean squares from the last layer to the first, and the expected ones."""
     figure, axes = panels("g", height=5)
     ax = axes["g"]
     colours = (GREY, BLUE, BLUE, RED, RED, PINK, GREEN, GREEN)
@@ -89,14 +89,14 @@ def draw(found, path):
 
 
 def main():
-    """Measures, prints what was expected and found, and draws."""
+    """Measures, prints expected and measured values, and draws."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", type=int, default=20, help="of each kind")
     parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
     arguments = parser.parse_args()
     began = time.monotonic()
     found = {name: mean_squares(*case, arguments.nets, name) for name, case in CASES.items()}
-    print("\nthe gradient's mean square after 30 layers, by that at the output: geometric mean")
+    print("\nmean square of the gradient after 30 layers, relative to the output's: geometric mean")
     print(f"  {'':30} expected      found   per layer: expected   found")
     for name, squares in found.items():
         slope, _, knows = CASES[name]

@@ -1,8 +1,8 @@
-"""How the pictures of `make why` look: one file for every page, and readable when it is small.
+"""The style of the pictures of `make why`: readable on any page, even if they are small.
 
-Each is drawn on a white ground of its own, which stays white on a dark page, in colours that the
-colour-blind tell apart. All are five inches wide, so that in 400 pixels their text of ten points is
-eleven pixels high.
+Each is drawn on a white background, which stays white on a dark page, in colours that the
+colour-blind can tell apart. All are five inches wide: shown 400 pixels wide, their text of ten
+points is eleven pixels high.
 """
 
 import matplotlib as mpl
@@ -29,12 +29,12 @@ STYLE = {
 
 
 def panels(layout, height, **kwargs):
-    """A figure so many inches high, and its axes by the letters of `layout`."""
-    pyplot.style.use(["default", STYLE])  # and not what a user's matplotlibrc says
+    """Returns a figure, `height` inches high, and its axes by the letters of `layout`."""
+    pyplot.style.use(["default", STYLE])  # instead of a user's matplotlibrc
     return pyplot.subplot_mosaic(layout, figsize=(WIDTH, height), **kwargs)
 
 
 def save(figure, path):
-    """Writes a figure and lets it go."""
+    """Writes a figure and closes it."""
     figure.savefig(path)
     pyplot.close(figure)

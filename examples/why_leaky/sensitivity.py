@@ -1,11 +1,11 @@
-"""Is the slope forgiving? Accuracy on handwritten digits over a sweep of it, and of a threshold.
+"""Does the slope need tuning? Accuracy on handwritten digits by slope, and by threshold.
 
     python examples/why_leaky/sensitivity.py [--seeds 10] [--epochs 40]
 
-Nets of four hidden layers of 32 units are trained on the digits of scikit-learn with leaky ReLU of
-slopes from 0 to 1, and with a thresholded ReLU (x where x > theta, else 0) of thresholds from 0 to
-3. The same seeds, data and optimizer; all nets of a sweep are trained at once, as one array. The
-intervals are 95 % ones of the mean over seeds. It writes `sensitivity.png`.
+Nets with four hidden layers of 32 units are trained on the digits of scikit-learn, with leaky ReLU
+of slopes from 0 to 1, and with a thresholded ReLU (x where x > theta, else 0) of thresholds from 0
+to 3. Seeds, data and optimizer are the same; all nets of a sweep are trained at once, as one array.
+The intervals are 95 % intervals of the mean over seeds. The script writes `sensitivity.png`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
 SIZES = (64, 32, 32, 32, 32, 10)
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-USUAL = (0.01, 0.03, 0.1, 0.2, 0.3)  # the slopes that are in use
+USUAL = (0.01, 0.03, 0.1, 0.2, 0.3)  # usual slopes
 THETAS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0)
 ACTIVATIONS = {
     "alpha": leaky_relu,
@@ -35,7 +35,7 @@ ACTIVATIONS = {
 
 
 def accuracies(kind, parameters, seeds, epochs):
-    """The accuracy on the test digits of a net for each parameter and seed."""
+    """Returns the test accuracy of a net for each parameter and seed."""
     digits = load_digits()
     images = (digits.data / 16).astype("float32")
     x, x_test, y, y_test = train_test_split(
@@ -46,7 +46,7 @@ def accuracies(kind, parameters, seeds, epochs):
     weights, biases = [], []
     for layer, (i, o) in enumerate(itertools.pairwise(SIZES)):
         own = tf.random.stateless_normal((seeds, i, o), (layer, 0)) * (2 / i) ** 0.5
-        weights.append(tf.Variable(tf.tile(own, (len(parameters), 1, 1))))  # the same in each
+        weights.append(tf.Variable(tf.tile(own, (len(parameters), 1, 1))))  # the same for each
         biases.append(tf.Variable(tf.zeros((nets, 1, o))))
     variables = [*weights, *biases]
     optimizer = tf.keras.optimizers.Adam(3e-3)
@@ -64,7 +64,7 @@ def accuracies(kind, parameters, seeds, epochs):
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 tf.broadcast_to(y, (nets, y.shape[0])), call(x)
             )
-            loss = tf.reduce_sum(tf.reduce_mean(losses, 1))  # each net as if alone
+            loss = tf.reduce_sum(tf.reduce_mean(losses, 1))  # each net independently
         return tape.gradient(loss, variables)
 
     @tf.function
@@ -80,7 +80,7 @@ def accuracies(kind, parameters, seeds, epochs):
 
 
 def interval(values):
-    """Half of the 95 % interval of the mean, of Student's t."""
+    """Returns half of the 95 % interval of the mean, from Student's t."""
     from scipy.stats import t
 
     count = values.shape[1]
@@ -103,7 +103,7 @@ def draw(found, path):
 
 
 def main():
-    """Sweeps, prints what was expected and found, and draws."""
+    """Sweeps, prints results and whether the claims hold, and draws."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10, help="at least 2")
     parser.add_argument("--epochs", type=int, default=40)
@@ -125,12 +125,12 @@ def main():
         "slopes from 0.01 to 0.3 are within 0.01 of each other": np.ptp(usual) <= 0.01,
         "the sweep of the slope varies less than that of the threshold": np.ptp(alphas)
         < np.ptp(thetas),
-        "some slope of these is better than ReLU by more than both intervals": (
+        "one of these slopes is better than ReLU by more than both intervals": (
             usual.max() - alphas[0] > interval(found["alpha"][1]).max() * 2
         ),
     }
     print(
-        f"\n  from best to worst: slopes in use {np.ptp(usual):.4f}, all slopes "
+        f"\n  from best to worst: usual slopes {np.ptp(usual):.4f}, all slopes "
         f"{np.ptp(alphas):.4f}, thresholds {np.ptp(thetas):.4f}"
     )
     for claim, holds in claims.items():

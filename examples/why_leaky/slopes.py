@@ -1,15 +1,15 @@
-"""Which slopes a CNN learns, by depth, and what weight decay on them does.
+"""Which slopes a CNN learns, by depth, and how weight decay changes them.
 
     python examples/why_leaky/slopes.py [--seeds 3] [--epochs 15]
 
-A CNN of five convolutions learns the digits of scikit-learn, with one slope for each layer and with
-one for each channel, all from 0.25, by AdamW: without weight decay, with decay of all variables,
-and with decay of all but the slopes. That is one line:
+A CNN of five convolutions learns the digits of scikit-learn with AdamW, with one slope for each
+layer or for each channel, all from 0.25: without weight decay, with decay of all variables, and
+with decay of all but the slopes, which takes one line:
 
     optimizer.exclude_from_weight_decay(var_names=["alpha"])
 
 He, Zhang, Ren and Sun (https://arxiv.org/abs/1502.01852) found slopes that fall with depth, and
-advise against decay, which pulls slopes to 0. It writes `slopes.png`.
+advise against decay, which pulls slopes to 0. The script writes `slopes.png`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ DECAYS = ("no decay", "decay", "decay, slopes excluded")
 
 
 def trained_slopes(axis, decay, seed, epochs):
-    """The slopes of each layer after training, and the accuracy on the test digits."""
+    """Returns the slopes of each layer after training, and the accuracy on the test digits."""
     tf.keras.utils.set_random_seed(seed)
     layers = [tf.keras.Input((8, 8, 1))]
     for i, channels in enumerate(CHANNELS):
@@ -76,7 +76,7 @@ def draw(found, path):
 
 
 def main():
-    """Trains, prints what was expected and found, and draws."""
+    """Trains, prints results and whether the claims hold, and draws."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=15)
@@ -91,7 +91,7 @@ def main():
             for seed in range(arguments.seeds):
                 found[kind, decay].append(trained_slopes(axes[kind], decay, seed, arguments.epochs))
                 bar.update()
-    print(f"\nmean slope by layer, from {FIRST}; {arguments.seeds} nets each")
+    print(f"\nmean slope by layer, initially {FIRST}; {arguments.seeds} nets each")
     means = {}
     for case, runs in found.items():
         means[case] = np.mean([[each.mean() for each in slopes] for slopes, _ in runs], 0)
@@ -105,7 +105,7 @@ def main():
             "the first layer's slope is the largest": free.argmax() == 0,
             "the last layer's is below the first's": free[-1] < free[0],
             "decay pulls the mean slope down": decayed.mean() < free.mean(),
-            "left out of decay, it is higher than with it": excluded.mean() > decayed.mean(),
+            "without decay of slopes, it is higher": excluded.mean() > decayed.mean(),
         }
         for claim, holds in claims.items():
             print(f"  {kind:12} {claim}: {'yes' if holds else 'no'}")

@@ -319,6 +319,6 @@ def test_own_constraints_and_regularizers_come_back_where_they_are_known(form, t
         assert layer.alpha_constraint.share == 0.25
         assert layer.alpha_regularizer is regularizer
     for name, own in (("constraint", (Halve(), None)), ("regularizer", (None, shrink))):
-        match = rf"alpha_{name} to be .*, and register one of"
+        match = rf"alpha_{name} to be .*; register your own"
         with pytest.raises((TypeError, ValueError), match=match):
             reloaded(*own)

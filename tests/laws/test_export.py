@@ -54,5 +54,5 @@ def test_forward_pass_that_is_compiled_is_refused(tmp_path):
 
 def test_version_that_is_there_is_never_overwritten(tmp_path, in_this_process):
     export_saved_model(small_model(), tmp_path, version=7)
-    refused(FileExistsError, "not there yet", small_model(), tmp_path, version=7)
+    refused(FileExistsError, "doesn't exist yet", small_model(), tmp_path, version=7)
     assert export_saved_model(small_model(), tmp_path).name == "8"

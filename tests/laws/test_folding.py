@@ -366,22 +366,22 @@ def before_a_sum():
 
 
 LEFT = {
-    "a sum and a stock LeakyReLU": (before_a_sum, "TensorFlow takes a wrong slope"),
-    "used twice": (used_twice, "what dense returns is used elsewhere"),
-    "an output": (output, "what dense returns is used elsewhere"),
-    "a shared layer": (shared, "what dense returns is used elsewhere"),
-    "a shared normalisation": (shared_normalization, "no one convolution or Dense layer"),
+    "a sum and a stock LeakyReLU": (before_a_sum, "TensorFlow uses a wrong slope"),
+    "used twice": (used_twice, "output of dense is used elsewhere"),
+    "an output": (output, "output of dense is used elsewhere"),
+    "a shared layer": (shared, "output of dense is used elsewhere"),
+    "a shared normalisation": (shared_normalization, "come right after a single conv"),
     "an activation of its own": (active, "dense has an activation of its own"),
     "another axis": (wrong_axis, "its axis isn't that of the channels of conv"),
     "by the batch": (by_the_batch, "change at inference"),
-    "nothing before": (first, "no one convolution or Dense layer"),
+    "nothing before": (first, "come right after a single conv"),
     "overflow": (overflowing, "would overflow"),
     "two precisions": (of_two_precisions, "dense computes in float16"),
     "weights used elsewhere": (in_a_model(Tied), "are used elsewhere"),
     "attributes used": (in_a_model(Curious), "can't be made without it"),
     "looked at by its class": (in_a_model(Choosing), "can't be made without it"),
-    "a function of its own": (in_a_model(Compiled), "no one convolution or Dense layer|elsewhere"),
-    "a class of the user's": (subclassed, "no one convolution or Dense layer"),
+    "a function of its own": (in_a_model(Compiled), "come right after a single conv|elsewhere"),
+    "a class of the user's": (subclassed, "come right after a single conv"),
 }
 
 

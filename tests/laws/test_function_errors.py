@@ -45,7 +45,7 @@ def test_symbolic_x_is_sent_to_the_layer(package):
     """Of `tf.keras`, and of the Keras that it isn't."""
     x = importlib.import_module(package).Input((3,))
     for call in (leaky_relu, in_a_graph):
-        with pytest.raises(TypeError, match=r"symbolic Keras tensors to the layer tf_leaky\."):
+        with pytest.raises(TypeError, match=r"symbolic Keras tensors, use the layer tf_leaky\."):
             call(x)
 
 

@@ -41,7 +41,7 @@ KNOWN_AT_CONSTRUCTION = [
     (
         {"alpha": [0.1, 0.2]},
         ValueError,
-        r"alpha to be one number where axis is None\. Received: alpha=\[",
+        r"alpha to be one number if axis is None\. Received: alpha=\[",
     ),
     *(
         (
@@ -56,7 +56,7 @@ KNOWN_AT_CONSTRUCTION = [
         for each in (1.0, "1", [], (), [1, None], True, [False], {1})
     ),
     *(
-        ({"axis": each}, ValueError, r"axis to leave out the batch axis, 0\. Received: axis=")
+        ({"axis": each}, ValueError, r"axis without the batch axis, 0\. Received: axis=")
         for each in (0, [0], (1, 0))
     ),
     ({"axis": (1, 2, 1)}, ValueError, r"axis to name each axis once\. Received: axis=\(1, 2, 1\)"),
@@ -95,11 +95,11 @@ def test_small_alpha_is_taken_where_positive_is_not_asked_for(alpha):
             for axis in (-3, (-3, 1), (1, -2))
         ),
         *(
-            ({"axis": axis}, (None, 4, 5), ValueError, "axis to lie within an input of rank 3")
+            ({"axis": axis}, (None, 4, 5), ValueError, "axis to be within an input of rank 3")
             for axis in (3, -4, (1, 7))
         ),
-        ({"axis": (1, 2)}, (None, None, 3), ValueError, "to have known sizes"),
-        ({"axis": -1}, tf.TensorShape(None), ValueError, "input of known rank where axis is given"),
+        ({"axis": (1, 2)}, (None, None, 3), ValueError, "sizes along axis to be known"),
+        ({"axis": -1}, tf.TensorShape(None), ValueError, "input of known rank if axis is given"),
         ({"alpha": [0.1, 0.2], "axis": -1}, (None, 3), ValueError, r"a number or of shape \(3,\)"),
         *(
             ({}, shape, TypeError, "one input tensor")
@@ -177,7 +177,7 @@ def test_input_that_no_longer_fits_the_slopes():
 
 def test_the_other_keras():
     other = importlib.import_module("tf_keras" if KERAS_3 else "keras")
-    with pytest.raises(TypeError, match=r"(?s)to the layer tf_leaky.LeakyReLU of the same Keras"):
+    with pytest.raises(TypeError, match=r"(?s)use the layer tf_leaky.LeakyReLU of the same Keras"):
         LeakyReLU()(other.Input((3,)))
     with pytest.raises((TypeError, ValueError), match=r"[lL]ayer"):  # its own words
         other.Sequential([LeakyReLU()])
@@ -186,7 +186,7 @@ def test_the_other_keras():
 @pytest.mark.parametrize("kind", ["sparse", "ragged"])
 def test_symbolic_input_that_is_not_dense(kind):
     x = tf.keras.Input((None,), **{kind: True})
-    with pytest.raises(TypeError, match=r"dense|ragged and sparse tensors by their values"):
+    with pytest.raises(TypeError, match=r"dense|ragged and sparse tensors, give their values"):
         LeakyReLU()(x)
 
 

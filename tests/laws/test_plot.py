@@ -122,6 +122,6 @@ def test_ax_of_another_projection(projection):
 def test_more_slopes_than_can_be_read():
     assert len(plot_leaky_relu(np.linspace(0, 1, 100)).lines) == 200
     pyplot.close("all")
-    with pytest.raises(ValueError, match=r"(?s)at most 100 slopes.*alpha=.*, of 101\. Give some"):
+    with pytest.raises(ValueError, match=r"(?s)at most 100 slopes.*alpha=.*, with 101\. Give few"):
         plot_leaky_relu(np.linspace(0, 1, 101))
     assert pyplot.get_fignums() == []

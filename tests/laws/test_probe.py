@@ -636,7 +636,7 @@ def test_picture_holds_the_distributions(pyplot):
 def test_monitor_draws_its_values(pyplot):
     model = compiled(with_dead_units(LeakyReLU(0.3, trainable_alpha=True, name="leaky")))
     monitor = ActivationMonitor(X)
-    with pytest.raises(ValueError, match="expected an epoch that was looked at, to plot"):
+    with pytest.raises(ValueError, match="expected a measured epoch to plot"):
         monitor.plot()
     model.fit(X, np.zeros((101, 1), "float32"), epochs=3, verbose=0, callbacks=[monitor])
     figure = monitor.plot()

@@ -84,7 +84,7 @@ def test_client_predicts_and_says_what_the_server_refuses(make, toy):
         with pytest.raises(client.ServerError, match=r"Received: (status 400|INVALID_ARGUMENT), "):
             connected.predict([[1, 2, 3]])
         np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
-    match = r"an answer of the model by .*Servable not found.*\(é /\?\).*Check --model"
+    match = r"an answer of the model over .*Servable not found.*\(é /\?\).*Check --model"
     with pytest.raises(client.ServerError, match=match):
         connect(make, toy, "é /?")
 
@@ -136,7 +136,7 @@ def test_refused_calls_are_sent_again_a_bounded_number_of_times(monkeypatch):
     monkeypatch.setattr(service, "Predict", busy)
     monkeypatch.setattr(client, "time", types.SimpleNamespace(sleep=pauses.append))
     with standing_in("toy", TOY) as server, connect(client.GrpcClient, server, "toy") as connected:
-        match = r"no thread is free, 10 times\. .*--grpc_max_threads=64, or ask with less"
+        match = r"no thread is free, 10 times\. .*--grpc_max_threads=64, or give a small"
         with pytest.raises(client.ServerError, match=match):
             connected.predict(ROWS)
         assert not refusals

@@ -151,7 +151,7 @@ def test_slope_is_more_forgiving_than_a_threshold(tmp_path):
 def test_slopes_that_are_left_out_of_decay_stay_higher(tmp_path):
     printed = run_why("slopes", tmp_path, "--seeds", "1", "--epochs", "4")
     for kind in ("one slope", "per channel"):
-        assert f"{kind:12} left out of decay, it is higher than with it: yes" in printed
+        assert f"{kind:12} without decay of slopes, it is higher: yes" in printed
 
 
 @slow_under_tf_keras

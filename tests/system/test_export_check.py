@@ -87,20 +87,20 @@ def of_precision(policy, *last):
 @pytest.mark.parametrize(
     ("change", "match", "before"),
     [
-        (lambda x: x * 1.001, r"up to 0\.00.*, where 1e-05 \+ 0\.0001", []),
-        (lambda x: x + 2e-4, r"up to 0\.0002, where", []),
+        (lambda x: x * 1.001, r"up to 0\.00.*, allowed are 1e-05 \+ 0\.0001", []),
+        (lambda x: x + 2e-4, r"up to 0\.0002, allowed", []),
         (lambda x: tf.cast(x, "float64"), r"float64 \(2, 4\), expected float32 \(2, 4\)", []),
         (lambda x: x[:, :3], r"float32 \(2, 3\), expected float32 \(2, 4\)", []),
         (lambda x: x / 0.0, "up to inf", []),
         (lambda x: x * np.nan, "up to nan", []),
         (
             lambda x: tf.where(x > 0, x, 0 * x),
-            "up to .*, where 1e-05",
+            "up to .*, allowed are 1e-05",
             of_precision("mixed_float16"),
         ),
         (
             lambda x: tf.roll(x, 1, -1),
-            "up to .*, where 1e-05",
+            "up to .*, allowed are 1e-05",
             of_precision("mixed_bfloat16", layers.Softmax(dtype="float32")),
         ),
     ],
@@ -127,7 +127,7 @@ def test_integers_and_names_are_compared_exactly():
     assert differences(whole, np.array([1, 2, 4])) == ["'a': 1 of 3 values"]
     assert comparing._differences({"a": whole}, {"b": whole}, 1e-4) == [
         "'a': it is missing",
-        "'b': it is no output of predict",
+        "'b': it is not an output of predict",
     ]
     assert "up to 1," in differences(np.array([1j]), np.array([0j]))[0]
     three = np.array([1.0, np.nan, np.inf])

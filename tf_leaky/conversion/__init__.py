@@ -1,4 +1,4 @@
-"""Whole models: stock activations to ours, trained slopes to constants, and back to stock."""
+"""Converts models: stock activations to ours, trained slopes to constants, ours to stock."""
 
 from tf_leaky.conversion.convert import convert
 from tf_leaky.conversion.freeze import freeze

@@ -1,4 +1,4 @@
-"""How what was replaced within a layer of the user's own class comes through a file.
+"""Saves and loads what was replaced within layers of the user's own classes.
 
 A layer such as
 
@@ -7,10 +7,10 @@ A layer such as
             super().__init__(**kwargs)
             self.relu = tf.keras.layers.ReLU()
 
-makes its own ReLU, which isn't in its config. So what replaces it is not either, and a file of the
-layer would load with ReLU. `with_replaced` makes the layer of a class that stands between: a
-subclass of the user's, of the same name, that is registered as `tf_leaky>Converted`. Its config
-holds that of the user's layer, and what to replace in it, place by place.
+creates its own ReLU, which isn't in its config. So the replacement isn't either, and a file of the
+layer would load with ReLU. `with_replaced` makes a layer of a subclass of the user's class, which
+has the same name and is registered as `tf_leaky>Converted`. Its config contains that of the user's
+layer, and what to replace in it, place by place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAME = "tf_leaky>Converted"
 
 
 class Converted:
-    """What the classes of converted layers have beside the user's: a config, and what it replaces.
+    """The base of the classes of converted layers: adds replacements to the user's config.
 
     In a file:
 
@@ -40,7 +40,7 @@ class Converted:
     """
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the config of the user's layer, and what is replaced in it, as it is now."""
+        """Returns the config of the user's layer, and its present replacements."""
         own = user_class(self)
         return {
             "name": self.name,  # type: ignore[attr-defined]
@@ -57,10 +57,10 @@ class Converted:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Returns the layer of a config, of whatever class of the user's.
+        """Returns a layer of the user's class that a config names.
 
         Raises:
-            ValueError: If the class isn't known, or has no such places any more.
+            ValueError: If the class isn't known, or no longer has these places.
         """
         with known(custom_objects or {}):
             own = _class_of(config["layer"])
@@ -70,17 +70,17 @@ class Converted:
 
 
 tf.keras.utils.get_custom_objects()[_NAME] = Converted
-# The users' classes that this process has converted, for `clone_model`, which asks for no names.
+# The users' classes that this process has converted, for `clone_model`, which passes no names.
 _SEEN: dict[tuple[str, str], type] = {}
 
 
 def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -> Any:
-    """Returns a layer of the user's class `own`, with what is at some places replaced.
+    """Returns a layer of the user's class `own`, with the parts at some places replaced.
 
     Args:
-        own: The class, which makes a layer of `config` by `from_config`.
+        own: The class, whose `from_config` makes a layer of `config`.
         config: The config of a layer of that class.
-        replaced: What to put where, by place (as a tuple).
+        replaced: The replacements by place (as a tuple).
 
     Raises:
         ValueError: If `from_config` makes a layer of another class, or a place can't be reached.
@@ -96,8 +96,8 @@ def _placed(own: type, config: dict[str, Any], replaced: dict[Any, Any], *, late
     layer = made(own, kind, config)
     if type(layer) is not kind:
         raise ValueError(
-            f"Converted: expected from_config of {own.__qualname__} to make a layer of the class "
-            f"that it is called on. Received: {shown(layer)}. Have it return cls(...)."
+            f"Converted: expected from_config of {own.__qualname__} to return a layer of the class "
+            f"that it is called on. Received: {shown(layer)}. Return cls(...) in it."
         )
     layer._tf_leaky_config = _Hidden(config)
     layer._tf_leaky_replaced = _Hidden(dict(replaced))
@@ -107,10 +107,10 @@ def _placed(own: type, config: dict[str, Any], replaced: dict[Any, Any], *, late
 
 
 def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
-    """A layer of a config, as `from_config` of the class `own` makes it, of the class `kind`.
+    """Returns a layer of the class `kind`, made of a config with `from_config` of `own`.
 
-    Keras's own `from_config` fails for a constructor without `**kwargs`, which many write: what it
-    doesn't take of what every layer has is left out here.
+    Keras's own `from_config` fails for a constructor without `**kwargs`, which many users write.
+    So arguments of every layer that it doesn't take are left out here.
     """
     if _is_kerass_own(own, "from_config"):
         parameters = inspect.signature(own.__init__).parameters
@@ -118,20 +118,20 @@ def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
             always = {"name", "trainable", "dtype"} - parameters.keys()
             config = {key: value for key, value in config.items() if key not in always}
     maker: Any = own if kind is own else super(Converted, kind)
-    return maker.from_config(dict(config))  # of which it may take items away
+    return maker.from_config(dict(config))  # a copy, as it may remove items
 
 
 def _is_kerass_own(kind: type, method: str) -> bool:
-    """Whether a class has a method from Keras, and not from its author."""
+    """Whether a method of a class is Keras's, and not its author's."""
     definer = next(each for each in kind.__mro__ if method in vars(each))
     return definer.__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 @contextlib.contextmanager
 def known(classes: dict[str, type]) -> Iterator[None]:
-    """Has Keras find classes by name, beside those that it finds already.
+    """Has Keras find classes by name, in addition to those that it finds already.
 
-    A `custom_object_scope` of Keras 3 hides those of the scope that it is in.
+    In Keras 3, a `custom_object_scope` hides the classes of an outer one.
     """
     registered = tf.keras.utils.get_custom_objects()
     new = {
@@ -155,42 +155,42 @@ class _Hidden:
 
 
 def without_carrying(layer: Any, subject: str) -> None:
-    """Makes a converted layer one of the user's class; warns of what its file won't hold."""
+    """Gives a converted layer the user's class; warns of what its file doesn't keep."""
     places = ", ".join(shown_place(place) for place in places_of(layer))
     layer.__class__ = user_class(layer)
     for name in ("config", "replaced", "waiting"):
         delattr(layer, f"_tf_leaky_{name}")
     warnings.warn(
         f"{subject}: {layer.name!r} computes with stock activations at {places}, but a .keras file "
-        f"of it loads with those that {type(layer).__qualname__} makes itself. Change its code, or "
-        "save the weights, or export a SavedModel.",
+        f"of it loads with those that {type(layer).__qualname__} creates. Change its code, save "
+        "only the weights, or export a SavedModel.",
         stacklevel=2,
     )
 
 
 def user_class(layer: Any) -> type:
-    """The user's class of a layer, converted or not."""
+    """Returns the user's class of a layer, converted or not."""
     kind = type(layer)
     return kind.__mro__[2] if issubclass(kind, Converted) else kind
 
 
 def places_of(layer: Any) -> list[Place]:
-    """The places at which a converted layer differs from one of the user's."""
+    """Returns the places at which a converted layer differs from the user's."""
     return [list(place) for place in layer._tf_leaky_replaced.value]
 
 
 def unreached(layer: Any) -> list[str]:
-    """The places of a converted layer that nothing is at yet, as one writes them."""
+    """Returns the places of a converted layer that don't exist yet, as Python code."""
     return [shown_place(list(place)) for place in layer._tf_leaky_waiting.value]
 
 
 def config_of(layer: Any) -> dict[str, Any]:
-    """The config of the user's layer, of a converted layer too."""
+    """Returns the config of a user's layer, converted or not."""
     if not isinstance(layer, Converted):
         return dict(layer.get_config())
     own, converted = user_class(layer), cast(Any, layer)
     if _is_kerass_own(own, "get_config"):
-        # Keras makes the config of the arguments, but not for a class that has a `get_config`.
+        # Keras makes a config from the arguments, but not if a class defines `get_config`.
         config = dict(converted._tf_leaky_config.value)
         now = {"name": converted.name, "trainable": converted.trainable}
         return config | {key: value for key, value in now.items() if key in config}
@@ -198,7 +198,7 @@ def config_of(layer: Any) -> dict[str, Any]:
 
 
 def registered_name(kind: type) -> str:
-    """The name under which a class is registered, else its own."""
+    """Returns the name under which a class is registered, else its own name."""
     for name, each in tf.keras.utils.get_custom_objects().items():
         if each is kind:
             return str(name)
@@ -206,10 +206,10 @@ def registered_name(kind: type) -> str:
 
 
 def serialized(value: Any) -> Any:
-    """A layer or a function as JSON types.
+    """Returns a layer or a function as JSON types.
 
-    tf_keras takes the stock class of the same name, inside of a wrapper, unless a class goes by its
-    registered name.
+    Inside a wrapper, tf_keras would load the stock class of the same name, unless the config has
+    the registered name.
     """
     if not is_layer(value):
         return tf.keras.activations.serialize(value)
@@ -218,19 +218,19 @@ def serialized(value: Any) -> Any:
 
 
 def deserialized(value: Any) -> Any:
-    """What `serialized` wrote."""
+    """Returns the layer or function that `serialized` wrote."""
     if isinstance(value, dict) and value.get("class_name") == "function":
-        value = value["config"]  # of the whole, tf_keras finds none that is in an `.h5`
+        value = value["config"]  # tf_keras doesn't find the function of a whole dict from an `.h5`
     if isinstance(value, dict):
         return tf.keras.layers.deserialize(value)
     return tf.keras.activations.deserialize(value)
 
 
 def _class_of(layer: dict[str, Any]) -> type:
-    """The user's class in a config."""
+    """Returns the user's class in a config."""
     for name in (layer["registered_name"], layer["class_name"]):
         found = tf.keras.utils.get_registered_object(name)
-        if isinstance(found, type):  # `clone_model` gives a converted class by the user's name
+        if isinstance(found, type):  # `clone_model` has a converted class under the user's name
             return found.__mro__[2] if issubclass(found, Converted) else found
     if (layer["module"], layer["class_name"]) in _SEEN:
         return _SEEN[layer["module"], layer["class_name"]]
@@ -240,20 +240,20 @@ def _class_of(layer: dict[str, Any]) -> type:
         raise ValueError(
             f"Converted: expected the class {layer['class_name']} of {layer['module']} to be "
             f"known. Received: {error} Import the module that registers it with "
-            "tf.keras.utils.register_keras_serializable, or give custom_objects."
+            "tf.keras.utils.register_keras_serializable, or pass custom_objects."
         ) from error
 
 
 @functools.cache
 def _converted(own: Any, late: bool) -> Any:
-    """The subclass of a user's class for converted layers.
+    """Returns the subclass of a user's class for converted layers.
 
-    It has the name of the user's, since Keras 3 names the weights in a file after classes, so that
-    the weights of the one load into the other.
+    It has the same name, as Keras 3 names the weights in a file after classes: so the weights of
+    one class load into the other.
 
     Args:
         own: The user's class.
-        late: Whether its first call makes the layers that are to be replaced.
+        late: Whether its first call creates the layers that are to be replaced.
     """
     _SEEN[own.__module__, own.__name__] = own
     within: dict[str, Any] = {"__module__": __name__, "__doc__": own.__doc__}
@@ -287,7 +287,7 @@ def _converted(own: Any, late: bool) -> Any:
 
 
 def _place(layer: Any) -> None:
-    """Puts what is to be replaced in place, so far as there is something by now."""
+    """Puts the replacements in place, as far as their places exist."""
     waiting: Any = getattr(layer, "_tf_leaky_waiting", None)
     for place, value in list(waiting.value.items()) if waiting else ():
         try:

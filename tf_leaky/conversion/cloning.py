@@ -1,4 +1,4 @@
-"""A copy of a model with some of its activations replaced: layers, weights and training state."""
+"""Copies a model with activations replaced: its layers, weights and training state."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ from tf_leaky.structure import (
 )
 
 _log = logging.getLogger("tf_leaky")
-# Given an activation (a layer, a function or an operation of a graph), and the layer that it is in
-# (itself where it stands alone): what takes its place, or None where it stays.
+# Takes an activation (a layer, a function or an operation of a graph) and the layer that it is in
+# (itself if it stands alone); returns its replacement, or None if it stays.
 Rule = Callable[[Any, Any], Any]
 
 
 def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: bool = False) -> Any:
-    """Returns a copy of a model, with activations replaced by `rule`. The model isn't touched.
+    """Returns a copy of a model, with activations replaced by `rule`. The model isn't changed.
 
     Names, weights, `trainable` flags, dtype policies, sharing and compile settings are those of the
-    model. The optimizer's state is, too, if its variables are the same ones.
+    model. So is the optimizer's state, if the trained variables are the same.
 
     Args:
         model: A built model of any kind.
-        rule: What takes the place of an activation.
+        rule: Returns the replacement of an activation.
         subject: The name that an error message starts with.
-        carry: Whether layers of the user's own classes become ours where something is replaced in
-            them, so that a file of them holds it. If not, a UserWarning says what it won't hold.
+        carry: Whether layers of the user's own classes get a class of ours if something is replaced
+            in them, so that files keep it. If not, a UserWarning says what files don't keep.
         fuse: Whether each BatchNormalization and the activation after it become one layer.
 
     Raises:
@@ -73,7 +73,7 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     """
     copy = _Copy(rule, subject=subject, fuse=fuse)
     with warnings.catch_warnings():
-        # Keras warns that it would have to write the code of a lambda. Here the very one is kept.
+        # Keras warns that it would write the code of a lambda. The copy keeps the same function.
         warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
         new = copy.of(model)
     _build(model, new, subject)
@@ -89,11 +89,11 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
 
 
 def _build(model: Any, new: Any, subject: str) -> None:
-    """Has a copy make its weights."""
+    """Has a copy create its weights."""
     if not new.built and is_graph(new):
         new.build(model.inputs[0].shape)
     if not new.built or any(not part.built for part in layers_within(new)):
-        # Keras 3 builds activations of other layers when these are called, on tensors only.
+        # Keras 3 builds an activation of another layer only when that is called on tensors.
         try:
             trace(new, recorded_inputs(model))
         except ValueError as error:
@@ -102,8 +102,8 @@ def _build(model: Any, new: Any, subject: str) -> None:
             if any(name == part.name for part in layers_within(new) if _has_slopes_on_axes(part)):
                 raise ValueError(
                     f"{subject}: expected inputs of one shape for {name!r}, whose slopes are along "
-                    f"an axis. Received: calls with other shapes in {new.name!r}. Use a layer for "
-                    "each in its code, or give axis=None."
+                    f"an axis. Received: calls with other shapes in {new.name!r}. Use one layer "
+                    "per shape in its code, or give axis=None."
                 ) from error
             raise
 
@@ -113,7 +113,7 @@ def _has_slopes_on_axes(layer: Any) -> bool:
 
 
 class _Copy:
-    """The layers that were copied, each once, so that those that are shared stay so."""
+    """Copies layers, each once, so that shared layers stay shared."""
 
     def __init__(self, rule: Rule, *, subject: str, fuse: bool) -> None:
         self._rule, self._subject, self._fuse = rule, subject, fuse
@@ -131,11 +131,11 @@ class _Copy:
         return self._copies.get(id(layer))
 
     def _replacement(self, found: Any, host: Any) -> Any:
-        """What takes the place of an activation: the same for a layer, wherever it is called."""
+        """Returns the replacement of an activation; of a layer, the same wherever it is called."""
         key = id(found) if is_layer(found) else (id(found), id(host))
         if key not in self._rules:
             new = self._rule(found, host)
-            self._rules[key] = (found, new)  # which keeps its id from being used again
+            self._rules[key] = (found, new)  # `found` too, so that its id isn't used again
             if new is not None:
                 self.replaced.add(id(found))
         return self._rules[key][1]
@@ -153,7 +153,7 @@ class _Copy:
         )
 
     def _activations(self, layer: Any) -> Iterator[tuple[Place, Any, Any]]:
-        """The activations and graphs within a layer: place, the layer it is in, and itself."""
+        """Yields the activations and graphs within a layer: place, outer layer, and itself."""
         for place, value in held(layer):
             if is_layer(value):
                 host = layer if last_name(place).endswith("activation") else value
@@ -177,14 +177,14 @@ class _Copy:
         return self._new_layer(layer)
 
     def _trial(self, layer: Any) -> Any:
-        """A copy that is only written: not the one that stands for a layer in the new model."""
+        """Returns a copy that is only serialised: it is not the one in the new model."""
         copies = dict(self._copies)
         new = self._new(layer)
         self._copies = copies
         return new
 
     def _fuse_pairs(self, model: Any) -> None:
-        """Notes one layer as the copy of a normalisation, and none as that of its activation."""
+        """Stores a fused layer as the copy of each normalisation, and none for its activation."""
 
         def leaky_relu_for(layer: Any) -> Any:
             new = layer if isinstance(layer, LeakyReLU) else self._replacement(layer, layer)
@@ -192,7 +192,7 @@ class _Copy:
 
         for normalization, activation, fused in fused_pairs(model, leaky_relu_for):
             self._copies[id(normalization)] = fused
-            # It keeps the name, and computes nothing.
+            # A layer that computes nothing keeps the activation's name.
             name = activation.name.replace(".", "_")
             self._copies[id(activation)] = tf.keras.layers.Activation("linear", name=name)
             self.replaced.add(id(activation))
@@ -209,7 +209,7 @@ class _Copy:
         return _of_own_class(model, new, self._subject)
 
     def _new_layer(self, layer: Any) -> Any:
-        """A layer of the same class and config, with its activations replaced."""
+        """Returns a layer of the same class and config, with its activations replaced."""
         own, config = user_class(layer), self._config_of(layer)
         if is_stock(layer):
             new = self._made(own, self._within(config, layer), layer)
@@ -218,7 +218,7 @@ class _Copy:
         try:
             within = self._within(config, layer)
             new = self._made(own, within, layer)
-        except Exception:  # of any kind: the class may take no activation but by a name of its own
+        except Exception:  # of any kind: the class may accept only its own names of activations
             within, new = config, self._made(own, config, layer)
         wanted = {
             tuple(place): by
@@ -232,7 +232,7 @@ class _Copy:
         return new
 
     def _keep_functions(self, layer: Any, new: Any) -> None:
-        """Puts the very functions of a layer in its copy, whether they can be written or not."""
+        """Puts the same functions in the copy of a layer, even if they can't be serialised."""
         for place, host, found in self._activations(layer):
             if not is_layer(found) and self._replacement(found, host) is None:
                 there = _found(new, place)
@@ -240,7 +240,7 @@ class _Copy:
                     put(new, place, found)
 
     def _wanted(self, layer: Any) -> Iterator[tuple[Place, Any]]:
-        """What has to be where in the copy of a layer of the user's own class."""
+        """Yields the replacements, by place, in the copy of a layer of the user's own class."""
         for place, host, found in self._activations(layer):
             new = self._replacement(found, host)
             if is_graph(found):
@@ -263,8 +263,8 @@ class _Copy:
         return ValueError(
             f"{self._subject}: expected layers that from_config(get_config()) makes again. "
             f"Received: {layer.name!r} of type {type(layer).__qualname__}, for which it fails: "
-            f"{said(error)} Nothing was returned: give its class a get_config that holds what its "
-            "constructor takes."
+            f"{said(error)} Nothing was returned: give its class a get_config with the arguments "
+            "of its constructor."
         )
 
     def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
@@ -275,7 +275,7 @@ class _Copy:
             raise self._not_made(layer, error) from error
 
     def _within(self, config: Any, host: Any) -> Any:
-        """The config of a layer, with the activations in it replaced."""
+        """Returns the config of a layer, with the activations in it replaced."""
         parts: dict[str, list[Any]] = {}
         for part in layers_within(host):
             parts.setdefault(part.name, []).append(part)
@@ -303,7 +303,7 @@ class _Copy:
         }
 
     def _activation(self, key: str, value: Any, parts: dict[str, list[Any]], host: Any) -> Any:
-        """The config of an activation that the host has as an attribute, replaced or not."""
+        """Returns the config of an activation in an attribute of the host, replaced or not."""
         found = getattr(host, key, None)
         if found is None or isinstance(found, str | dict):  # the class reads it as it is
             return self._value(value, parts, host)
@@ -320,11 +320,11 @@ class _Copy:
 
 
 class _CalledAsBefore:
-    """An activation while a graph is made anew: called with what another layer was called with.
+    """An activation while a graph is rebuilt, called with the arguments of what it replaces.
 
-    It passes the tensor on alone, as arguments such as `alpha` of `tf.nn.leaky_relu` are its own by
-    now, and those of a folded normalisation mean nothing. Where it has slopes along an axis, and
-    inputs differ in their sizes, each has a layer.
+    It uses only the tensor: arguments such as `alpha` of `tf.nn.leaky_relu` are already in it, and
+    those of a folded normalisation mean nothing. If its slopes are along an axis and inputs have
+    different sizes, each size gets its own layer.
     """
 
     def __call__(self, x: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -335,7 +335,7 @@ class _CalledAsBefore:
                 raise ValueError(
                     f"convert: expected inputs of one rank for {layer.name!r}, whose slopes are "
                     f"along an axis. Received: {layer.input_spec.ndim} and {len(x.shape)} axes. "
-                    "Use a layer for each in the model."
+                    "Use one layer per rank in the model."
                 )
             sizes = {axis: x.shape[axis] for axis in layer.input_spec.axes}
             if sizes != dict(layer.input_spec.axes):
@@ -355,7 +355,7 @@ def _called_as_before(layer: Any) -> Any:
 
 
 def _named_as(layer: Any, new: Any) -> Any:
-    """`new` with the name of a layer whose constructor takes none; tf_keras has it keep its own."""
+    """Gives `new` the name of a layer whose constructor takes none; tf_keras doesn't allow it."""
     if new.name != layer.name:
         with contextlib.suppress(AttributeError):
             new.name = layer.name
@@ -363,7 +363,7 @@ def _named_as(layer: Any, new: Any) -> Any:
 
 
 def _of_own_class(model: Any, new: Any, subject: str) -> Any:
-    """A copy as a model of the user's class, where its constructor makes one of a graph."""
+    """Returns a copy as a model of the user's class, if its constructor takes a graph."""
     own = type(model)
     if is_stock(model):
         return new
@@ -378,25 +378,25 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
         pass
     warnings.warn(
         f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
-        f"methods of {own.__qualname__}, whose constructor takes no inputs and outputs, or takes "
-        "what can't be found on the model.",
+        f"methods of {own.__qualname__}: its constructor doesn't take inputs and outputs, or takes "
+        "arguments that can't be found on the model.",
         stacklevel=2,
     )
     return new
 
 
 def _other_arguments(model: Any, known_ones: set[str]) -> dict[str, Any]:
-    """What the constructor of a model's class takes beside a graph, as attributes or in its config.
+    """Returns the constructor's other arguments, found in a model's attributes or its config.
 
     Raises:
-        LookupError: If something is in neither, or holds a layer, which would be shared.
+        LookupError: If one is in neither, or contains a layer, which would be shared.
     """
     parameters = inspect.signature(type(model)).parameters.values()
     given = {}
     for each in parameters:
         if each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL) or each.name in known_ones:
             continue
-        if each.name in ("trainable", "dtype"):  # of every model
+        if each.name in ("trainable", "dtype"):  # every model has them
             continue
         value = attributes(model).get(each.name, model)
         if value is model:
@@ -408,14 +408,14 @@ def _other_arguments(model: Any, known_ones: set[str]) -> dict[str, Any]:
 
 
 def _config_without_functions(layer: Any) -> dict[str, Any]:
-    """The config of a layer, without functions that can't be written, such as partial ones."""
+    """Returns the config of a layer, without functions that can't be serialised (partial ones)."""
     odd = {
         name: tf.keras.activations.linear
         for name, value in attributes(layer).items()
         if name.endswith("activation") and callable(value) and not hasattr(value, "__name__")
     }
     if is_layer(layer) and any(not is_layer(getattr(layer, name)) for name in odd):
-        shadow = object.__new__(type(layer))  # the layer itself is not to be touched
+        shadow = object.__new__(type(layer))  # the layer itself must not change
         vars(shadow).update(vars(layer), **odd)
         layer = shadow
     return config_of(layer)
@@ -429,7 +429,7 @@ def _found(layer: Any, place: Place) -> Any:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether two activations compute the same and have the same state, names apart."""
+    """Whether two activations are the same but for their names."""
     if one is other:
         return True
     if not (is_layer(one) and is_layer(other)) or type(one) is not type(other) or is_graph(one):
@@ -439,7 +439,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _classes(layer: Any) -> dict[str, type]:
-    """The classes of a layer and those within it by name, for those that aren't registered."""
+    """Returns the users' classes of a layer and those within it, by name."""
     own = {type(each) for each in [layer, *layers_within(layer)]}
     return {
         kind.__name__: kind

@@ -1,4 +1,4 @@
-"""Has a copy compiled as its model is, with training state of its own."""
+"""Compiles a copy of a model like the model, with its own training state."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _log = logging.getLogger("tf_leaky")
 
 
 def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -> None:
-    """Compiles a copy as its model is compiled.
+    """Compiles a copy of a model with the model's settings.
 
-    Functions, losses and closures are the very ones. The optimizer and metrics are new ones of the
-    same configuration. The optimizer's state is copied, unless it trains other variables now; that
-    of metrics isn't, as Keras resets it before an epoch, and can't reset that of a copy yet.
+    Functions, losses and closures are the same objects. The optimizer and metrics are new ones with
+    the same configuration. The optimizer's state is copied, unless it trains other variables now;
+    that of metrics isn't, as Keras resets it before an epoch, and can't reset that of a copy yet.
 
     Args:
         model: The model.
@@ -34,7 +34,7 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
             new.compile_from_config(model.get_compile_config())
             return
         _log.warning(
-            "%s: %r is returned without being compiled, as its class has a `compile` of its own. "
+            "%s: %r is returned without being compiled, as its class overrides `compile`. "
             "Compile it as you compiled the model.",
             subject,
             new.name,
@@ -54,7 +54,7 @@ def _is_kerass_own(method: Any) -> bool:
 
 
 def _anew_within(value: Any, model: Any) -> Any:
-    """A structure of metrics with new instances in it."""
+    """Returns a structure of metrics with new instances in it."""
     if isinstance(value, dict):
         return {key: _anew_within(each, model) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -65,7 +65,7 @@ def _anew_within(value: Any, model: Any) -> Any:
 
 
 def _anew(value: Any, **settings: Any) -> Any:
-    """A new optimizer or metric of the same configuration, which may hold any functions."""
+    """Returns a new optimizer or metric of the same configuration, which may contain functions."""
     own = {type(value).__name__: type(value)}
     for each in vars(value).values():
         named = each if hasattr(each, "__name__") else type(each)
@@ -76,7 +76,7 @@ def _anew(value: Any, **settings: Any) -> Any:
 
 
 def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
-    """Copies the optimizer's variables where those that it trains are the same, one to one."""
+    """Copies the optimizer's variables if the variables that it trains correspond one to one."""
     twins = [id(same.get(id(variable))) for variable in model.trainable_variables]
     if twins != [id(variable) for variable in new.trainable_variables]:
         if getattr(model.optimizer, "built", False):
@@ -89,18 +89,18 @@ def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
     if len(before) == len(after):  # else not built yet: nothing was trained
         for variable, twin in zip(before, after, strict=True):
             twin.assign(tf.reshape(tf.cast(variable, twin.dtype), twin.shape))
-    for name, variable in vars(model.optimizer).items():  # one of tf_keras's Nadam is in no list
+    for name, variable in vars(model.optimizer).items():  # tf_keras's Nadam has an unlisted one
         twin = vars(new.optimizer).get(name)
         if isinstance(variable, tf.Variable) and isinstance(twin, tf.Variable):
             twin.assign(variable)
 
 
 def _make_state(optimizer: Any, variables: list[Any]) -> None:
-    """Has an optimizer make the variables that it needs to train others."""
+    """Has an optimizer create the variables that it needs to train these."""
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
         return
-    # Those of tf_keras's `optimizers.legacy` make them in their first step only.
+    # tf_keras's `optimizers.legacy` create them only in their first step.
     values = [tf.identity(each) for each in variables]
     optimizer.apply_gradients([(tf.zeros_like(each), each) for each in variables])
     for variable, value in zip(variables, values, strict=True):

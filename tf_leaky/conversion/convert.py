@@ -1,4 +1,4 @@
-"""`convert`: the stock activations of a model become ours."""
+"""`convert`: replaces the stock activations of a model with ours."""
 
 from __future__ import annotations
 
@@ -29,51 +29,52 @@ def convert(
     fuse_batch_norm: bool = False,
     strict: bool = False,
 ) -> Any:
-    """Returns a copy of a model in which stock ReLU, LeakyReLU and PReLU are `tf_leaky`'s.
+    """Returns a copy of a model with `tf_leaky`'s layers for stock ReLU, LeakyReLU and PReLU.
 
-    They are found wherever they are: as layers, as `activation=` of other layers, as functions in a
-    functional graph (`tf.nn.relu`, `keras.ops.relu`), and as attributes of layers of your own
-    classes. With no arguments, the outputs stay what they are. Names, weights, `trainable` flags,
-    dtype policies, shared layers and compile settings are kept, and so is the optimizer's state
-    where the trained variables are the same.
+    It finds them as layers, as `activation=` of other layers, as functions in a functional graph
+    (`tf.nn.relu`, `keras.ops.relu`), and as attributes of layers of your own classes. Without
+    arguments, the outputs stay the same. Names, weights, `trainable` flags, dtype policies, shared
+    layers and compile settings are kept, and so is the optimizer's state if the trained variables
+    are the same.
 
     | stock | no arguments | `alpha=a` | `trainable_alpha=True` |
     | --- | --- | --- | --- |
     | plain ReLU | left alone | slope a | trained from a |
-    | LeakyReLU, or a ReLU that is one | its slope | its slope | trained from its slope |
+    | LeakyReLU, or ReLU with a slope | its slope | its slope | trained from its slope |
     | PReLU | its slopes and sharing | the same | the same; False fixes them |
 
-    A ReLU with a threshold or a maximum is left alone. What was changed, and what was left alone
-    and why, goes to the logger `tf_leaky` at INFO.
+    A ReLU with a threshold or a maximum is left alone. The logger `tf_leaky` reports at INFO what
+    was changed, and what was left alone and why.
 
-    A layer of your own class, with an activation replaced in it, becomes one of a subclass that
-    saves and loads with the replacement. Loading needs `tf_leaky` and your class imported.
+    If an activation is replaced in a layer of your own class, the layer gets a subclass of that
+    class, which saves and loads with the replacement. Loading needs `tf_leaky` and your class
+    imported.
 
-    After the conversion the new model is traced. A ReLU that ought to have been changed and could
-    not be, such as `tf.nn.relu(...)` in the `call` of your own layer, is named in a UserWarning.
+    After the conversion the new model is traced. A UserWarning names each ReLU that could not be
+    changed, such as `tf.nn.relu(...)` in the `call` of your own layer.
 
     Args:
-        model: A built model of `tf.keras`. It is not touched. One that is neither Sequential nor
-            functional has to be one that `from_config(get_config())` makes again.
-        alpha: The slope (dimensionless) that takes the place of ReLU's 0.
+        model: A built model of `tf.keras`. It is not changed. If it is neither Sequential nor
+            functional, `from_config(get_config())` must be able to make it again.
+        alpha: The slope (dimensionless) that replaces ReLU's 0.
         trainable_alpha: Whether slopes are trained; None keeps what the stock layers do.
-        axis: The axes with slopes of their own, as in `LeakyReLU`, where `trainable_alpha=True`.
+        axis: The axes along which slopes differ, as in `LeakyReLU`; needs `trainable_alpha=True`.
             The slopes of a PReLU keep their own sharing.
         fuse_batch_norm: Whether each `BatchNormalization` and the activation after it, with slopes
             of at least 1e-3, become one `BatchNormLeakyReLU`, which keeps half as much for the
-            backward pass. The activation's name goes to a layer that computes nothing.
-        strict: Whether a ReLU that could not be changed is an error.
+            backward pass. A layer that computes nothing keeps the activation's name.
+        strict: Whether to raise an error for a ReLU that could not be changed.
 
     Returns:
-        A new model of the same class, or a plain functional model, with a UserWarning, where the
-        constructor of the class doesn't take inputs and outputs.
+        A new model of the same class. If the constructor of the class doesn't take inputs and
+        outputs, a plain functional model, with a UserWarning.
 
     Raises:
-        TypeError: If `model` is no model of `tf.keras`, or an argument is of a wrong type.
+        TypeError: If `model` is not a model of `tf.keras`, or an argument has a wrong type.
         ValueError: If `model` is not built, or can't be made again (the error lists what to edit);
-            if a weight would be lost; if `alpha` is not finite; if `axis` is given where nothing is
-            trained; if a plain ReLU is to be trained from no `alpha`; or, with `strict=True`, if a
-            ReLU could not be changed.
+            if a weight would be lost; if `alpha` is not finite; if `axis` is given without
+            `trainable_alpha=True`; if a plain ReLU is to be trained and no `alpha` is given; or,
+            with `strict=True`, if a ReLU could not be changed.
 
     Example:
         >>> import tensorflow as tf
@@ -100,7 +101,7 @@ def convert(
             )
     if checked_axis(axis) is not None and not trainable_alpha:
         raise ValueError(
-            "convert: expected axis only where slopes are to be trained. "
+            "convert: expected axis only if slopes are to be trained. "
             f"Received: axis={shown(axis)}, trainable_alpha={shown(trainable_alpha)}. "
             "Give trainable_alpha=True too."
         )
@@ -119,7 +120,7 @@ def convert(
         if slope == "plain" and alpha is None:
             if trainable_alpha:
                 raise ValueError(
-                    "convert: expected alpha, the slope that ReLUs are to be trained from. "
+                    "convert: expected alpha, the initial slope of ReLUs that are to be trained. "
                     f"Received: alpha=None, trainable_alpha=True, and a ReLU in {host.name!r}. "
                     "Give alpha, as in alpha=0.25."
                 )
@@ -144,7 +145,7 @@ def _checked_alpha(alpha: Any) -> float | None:
     if number.ndim:
         raise ValueError(
             "convert: expected alpha to be one number or None. "
-            f"Received: alpha={shown(number.tolist())}. One slope fits all activations."
+            f"Received: alpha={shown(number.tolist())}. Give one slope for all activations."
         )
     return float(number)
 
@@ -165,7 +166,7 @@ def _ours(found: Any, host: Any, slope: float, *, trained: bool, axis: Any) -> L
 
 def _from_prelu(prelu: Any, host: Any, *, trained: bool) -> LeakyReLU:
     slopes = _slopes_of_prelu(prelu, host)
-    # As Keras does: PReLU shares the axis before the one that a negative number names.
+    # As in Keras: for a negative number, PReLU shares the axis before the one that it names.
     shared = {(axis - 1) % slopes.ndim for axis in prelu.shared_axes or ()}
     axes = tuple(i + 1 for i in range(slopes.ndim) if i not in shared)
     axis = None if not axes else -1 if axes == (slopes.ndim,) else axes
@@ -189,13 +190,13 @@ def _from_prelu(prelu: Any, host: Any, *, trained: bool) -> LeakyReLU:
 
 def _slopes_of_prelu(prelu: Any, host: Any) -> np.ndarray:
     if not prelu.built:
-        # As it would draw them: that of another layer, in a model that was never called.
+        # The activation of another layer, in a model that was never called: its initial slopes.
         prelu = type(prelu).from_config(prelu.get_config())
         try:
             prelu.build(host.output.shape)
         except (AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"convert: expected slopes of {prelu.name!r}. Received: a PReLU in {host.name!r} "
-                "that was never called. Call the model once on data."
+                f"convert: expected {prelu.name!r} to have slopes. Received: a PReLU in "
+                f"{host.name!r} that was never called. Call the model once on data."
             ) from error
     return np.asarray(tf.convert_to_tensor(prelu.alpha))

@@ -1,8 +1,8 @@
 """Batch normalisation folded into the convolution or Dense layer before it, as exact arithmetic.
 
 At inference y = gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta is itself a convolution,
-of another kernel and bias. Which layer comes right before a normalisation, and who else reads what
-it returns, is seen in a trace of the model, so that models of any kind are looked at in one way.
+with another kernel and bias. A trace of the model, of whatever kind, shows which layer comes right
+before a normalisation, and what else uses its output.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Call:
 
 @dataclass
 class _Fold:
-    """A normalisation, the layer that it is folded into, and the weights of that one."""
+    """A normalisation, the layer that it is folded into, and that layer's new weights."""
 
     linear: Any
     normalization: Any
@@ -54,7 +54,7 @@ def folded(model: Any, *, subject: str) -> Any:
     """Returns a copy of a model with batch normalisation folded wherever that is exact.
 
     The layer before it gets a bias. A layer that computes nothing keeps the normalisation's name.
-    What is left, and why, is logged at INFO.
+    What is not folded, and why, is logged at INFO.
 
     Args:
         model: A built model.
@@ -64,7 +64,7 @@ def folded(model: Any, *, subject: str) -> Any:
     while folds:
         new, wrong = _copy(model, folds, subject)
         for fold in wrong:
-            _left(fold.normalization, "the layer that it is in can't be made without it", subject)
+            _left(fold.normalization, "its outer layer can't be made without it", subject)
         if not wrong:
             for fold in folds:
                 names = fold.normalization.name, fold.linear.name
@@ -79,7 +79,7 @@ def _left(normalization: Any, why: str, subject: str) -> None:
 
 
 def _folds(model: Any, subject: str) -> list[_Fold]:
-    """What can be folded in a model."""
+    """Returns what can be folded in a model."""
     within = layers_within(model)
     linears = [layer for layer in within if type(layer) in _KINDS]
     normalizations = [layer for layer in within if type(layer) is _layers.BatchNormalization]
@@ -98,22 +98,22 @@ def _folds(model: Any, subject: str) -> list[_Fold]:
 
 
 def _fold(normalization: Any, makers: dict[int, Any], tracer: _Tracer) -> _Fold | str:
-    """How a normalisation is folded, or why it can't be."""
+    """Returns how a normalisation is folded, or why it can't be."""
     calls = tracer.calls[id(normalization)]
     before = {id(linear): linear for call in calls if (linear := makers.get(id(call.x)))}
     if len(before) != 1 or any(id(call.x) not in makers for call in calls):
-        return "no one convolution or Dense layer comes right before it"
+        return "it doesn't come right after a single convolution or Dense layer"
     (linear,) = before.values()
     made = {id(call.y): call.y for call in tracer.calls[id(linear)]}
     for key, y in made.items():
         read = sum(call.reads for call in calls if id(call.x) == key)
         if not read or read != _users(y):
-            return f"what {linear.name} returns is used elsewhere, too"
+            return f"the output of {linear.name} is used elsewhere, too"
     users = tracer.users_of_weights(linear), tracer.users_of_weights(normalization)
     if None in users or users[1] != {"ReadVariableOp"}:
-        return f"weights of it or of {linear.name} are used elsewhere, or change at inference"
+        return f"its weights or those of {linear.name} are used elsewhere, or change at inference"
     if any(_computed_wrong(call.y) for call in calls):
-        return "TensorFlow takes a wrong slope for a convolution with a bias, a sum and a LeakyRelu"
+        return "TensorFlow uses a wrong slope after a convolution with a bias and a sum"
     if linear.activation is not tf.keras.activations.linear:
         return f"{linear.name} has an activation of its own"
     if linear.compute_dtype != normalization.compute_dtype:
@@ -124,28 +124,28 @@ def _fold(normalization: Any, makers: dict[int, Any], tracer: _Tracer) -> _Fold 
         return f"its axis isn't that of the channels of {linear.name}"
     weights = _folded_weights(linear, normalization)
     if weights is None:
-        return f"{linear.name} has other weights than a kernel and a bias, or these would overflow"
+        return f"{linear.name} has more weights than kernel and bias, or these would overflow"
     return _Fold(linear, normalization, weights)
 
 
 def _axis_of_channels(linear: Any) -> int:
     if getattr(linear, "data_format", "channels_last") == "channels_last":
         return -1
-    return 1 - len(linear.weights[0].shape)  # before those of its kernel's spatial axes
+    return 1 - len(linear.weights[0].shape)  # before the spatial axes, as many as its kernel's
 
 
 def _folded_weights(linear: Any, normalization: Any) -> list[Any] | None:
-    """Kernels and bias with the normalisation in them, computed in float64."""
+    """Returns kernels and bias with the normalisation folded in, computed in float64."""
     weights: list[Any] = [_float64(each) for each in linear.weights]
     *kernels, bias = weights if linear.use_bias else [*weights, 0.0]
-    if len(kernels) != (2 if type(linear) in _SEPARABLE else 1):  # as with LoRA, or quantized
+    if len(kernels) != (2 if type(linear) in _SEPARABLE else 1):  # with LoRA or quantization
         return None
     gamma, beta = (
         default if variable is None else _float64(variable)
         for variable, default in ((normalization.gamma, 1.0), (normalization.beta, 0.0))
     )
     mean, variance = map(_float64, (normalization.moving_mean, normalization.moving_variance))
-    with np.errstate(all="ignore"):  # what isn't finite is seen below
+    with np.errstate(all="ignore"):  # finiteness is checked below
         scale = gamma / np.sqrt(variance + normalization.epsilon)
         bias = (bias - mean) * scale + beta
         if type(linear) in _DEPTHWISE:
@@ -163,7 +163,7 @@ def _float64(variable: Any) -> np.ndarray:
 
 
 def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold]]:
-    """A copy with all of this folded, and what did not come out right in it."""
+    """Returns a copy with `folds` folded, and those that did not come out right."""
     linears = {id(fold.linear): fold for fold in folds}
     normalizations = {id(fold.normalization): fold for fold in folds}
 
@@ -178,7 +178,7 @@ def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold
         new = copied(model, rule, subject=subject)
         twins = {id(old): twin for old, twin, _ in pairs_of(model, new, lambda _: None, subject)}
         tracer = _Tracer(new, [twins[key] for key in (*linears, *normalizations)])
-    except Exception:  # of any kind: a layer of the user's may look at what it holds
+    except Exception:  # of any kind: a user's layer may inspect its parts
         inner = [fold for fold in folds if not _in_graphs(model, fold)]
         if not inner:
             raise
@@ -201,7 +201,7 @@ def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold
 
 
 def _in_graphs(model: Any, fold: _Fold) -> bool:
-    """Whether both layers stand in Sequential or functional models, and in nothing else."""
+    """Whether both layers are in Sequential or functional models only."""
     waiting, found = [model], set()
     for each in waiting:  # grows
         if is_graph(each) and id(each) not in found:
@@ -211,7 +211,7 @@ def _in_graphs(model: Any, fold: _Fold) -> bool:
 
 
 class _Tracer:
-    """A trace of a model for inference, with the calls of some of its layers."""
+    """A trace of a model at inference, with the calls of some of its layers."""
 
     def __init__(self, model: Any, layers: list[Any]) -> None:
         self.calls: dict[int, list[_Call]] = {id(layer): [] for layer in layers}
@@ -227,7 +227,7 @@ class _Tracer:
         self._graph = function.graph
 
     def called(self, layer: Any, kind: Any, arguments: Any, keywords: Any) -> Any:
-        """Calls a layer, and notes what it took and returned."""
+        """Calls a layer, and records its input and output."""
         x = arguments[0] if arguments else keywords.get("inputs")
         graph = tf.compat.v1.get_default_graph()
         watched = [x, *(graph.capture(handle_of(each)) for each in layer.weights)]
@@ -240,7 +240,7 @@ class _Tracer:
         return y
 
     def users_of_weights(self, layer: Any) -> set[str] | None:
-        """The types of operations that use a layer's weights; None if any are outside of it."""
+        """Returns the types of operations that use a layer's weights; None if any is outside it."""
         types = set()
         for each in layer.weights:
             inner = self._graph.capture(handle_of(each))
@@ -251,10 +251,10 @@ class _Tracer:
 
 
 def _computed_wrong(y: Any) -> bool:
-    """Whether what follows a folded layer is one that TensorFlow's oneDNN kernels compute wrong.
+    """Whether TensorFlow's oneDNN kernels would compute what follows a folded layer wrongly.
 
-    TensorFlow 2.21 makes one operation of a convolution with a bias, an addition and a LeakyRelu,
-    and oneDNN's kernel of that has a slope of 0.2, whatever the LeakyRelu has.
+    TensorFlow 2.21 fuses a convolution with a bias, an addition and a LeakyRelu into one operation,
+    and oneDNN's kernel for that uses a slope of 0.2, whatever slope the LeakyRelu has.
     """
     sums = [each for each in _after([y]) if each.type in ("Add", "AddV2", "AddN")]
     for each in (after for one in sums for after in _after(one.outputs)):
@@ -267,7 +267,7 @@ def _computed_wrong(y: Any) -> bool:
 
 
 def _after(tensors: Any) -> Iterator[Any]:
-    """The operations that take some tensors, or copies of them."""
+    """Yields the operations that use some tensors, or copies of them."""
     for tensor in tensors:
         for operation in tensor.consumers():
             if operation.type in ("Identity", "IdentityN", "StopGradient"):
@@ -278,12 +278,12 @@ def _after(tensors: Any) -> Iterator[Any]:
 
 
 def _users(x: Any) -> int:
-    """How many operations of a graph take a tensor."""
+    """Returns how many operations of a graph use a tensor."""
     return len(x.consumers()) if isinstance(x, tf.Tensor) else 0
 
 
 class _Noted:
-    """A layer while a model is traced."""
+    """A layer whose calls are recorded while a model is traced."""
 
     _tf_leaky_tracer: _Tracer
 

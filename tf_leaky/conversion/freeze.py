@@ -1,4 +1,4 @@
-"""`freeze`: trained slopes become constants."""
+"""`freeze`: turns trained slopes into constants."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from tf_leaky.structure import layers_within
 def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False) -> Any:
     """Returns a copy of a model in which the slopes of `LeakyReLU` layers are constants.
 
-    The outputs are the same. One slope becomes a fixed number, which is one fused operation
-    (LeakyRelu; LEAKY_RELU in LiteRT) in every export. Slopes along an `axis` are computed in the
-    form that suits the target. A `BatchNormLeakyReLU` becomes a Sequential of a BatchNormalization
-    and a `LeakyReLU`. Stock layers stay as they are: `convert` them first.
+    The outputs are the same. A single slope becomes a number, which every export computes in one
+    fused operation (LeakyRelu; LEAKY_RELU in LiteRT). Slopes along an `axis` are computed with the
+    formula that suits the target. A `BatchNormLeakyReLU` becomes a Sequential of a
+    BatchNormalization and a `LeakyReLU`. Stock layers don't change: `convert` them first.
 
     Args:
-        model: A built model of `tf.keras`, as `convert` takes it. It is not touched.
-        target: "serving" for the fastest exact graph: maximum(alpha * x, x) where all slopes are
-            in [0, 1], else where(x > 0, x, alpha * x). "litert" for relu(x) + (-alpha) * relu(-x),
-            which LiteRT's converter fuses to PRELU, on inputs of up to four dimensions: LiteRT
-            has no PRELU for more, which take the form for serving.
-        fold_batch_norm: Whether batch normalisation, stock or ours, becomes a part of the
-            convolution or Dense layer before it. That layer gets a bias and other weights, and
-            computes in one operation what was computed in several; in float16 and bfloat16,
-            rounding differs. It is left as it is where another layer takes what the convolution
-            returns, too; where that has an activation of its own; in a loop or a tf.function of
-            its own; and where it normalises by the batch at inference. What is left, and why, goes
-            to the logger `tf_leaky` at INFO. The result is for inference: trained on, it no longer
-            normalises.
+        model: A built model of `tf.keras`, as for `convert`. It is not changed.
+        target: "serving" for the fastest exact graph: maximum(alpha * x, x) if all slopes are in
+            [0, 1], else where(x > 0, x, alpha * x). "litert" for relu(x) + (-alpha) * relu(-x),
+            which LiteRT's converter fuses to PRELU; inputs of more than four dimensions, for which
+            LiteRT has no PRELU, get the formula for serving.
+        fold_batch_norm: Whether to fold batch normalisation, stock or ours, into the convolution or
+            Dense layer before it. That layer gets a bias and new weights, and one operation
+            replaces several; in float16 and bfloat16, rounding differs. A normalisation is not
+            folded if another layer uses the convolution's output too, if the convolution has an
+            activation, if it is in a loop or a tf.function of the model's own, or if it normalises
+            by the batch at inference. The logger `tf_leaky` reports at INFO what is not folded, and
+            why. The result is for inference: if you train it, it no longer normalises.
 
     Returns:
-        A new model of the same class, which saves, loads and exports as any other.
+        A new model of the same class, which saves, loads and exports like any other.
 
     Gradient:
-        That of `LeakyReLU` in x; with "litert", it is 0 at x = 0. There is none in the slopes.
+        With respect to x, that of `LeakyReLU`; with "litert", it is 0 at x = 0. The slopes have
+        none.
 
     Raises:
-        TypeError: If `model` is no model of `tf.keras`, or `fold_batch_norm` no bool.
+        TypeError: If `model` is not a model of `tf.keras`, or `fold_batch_norm` is not a bool.
         ValueError: If `model` is not built or can't be made again, or `target` is unknown.
 
     Example:
@@ -57,7 +57,7 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
     if not isinstance(target, str) or target not in ("serving", "litert"):
         raise ValueError(
             'freeze: expected target to be "serving" or "litert". '
-            f"Received: target={shown(target)}. See the docstring for what each does."
+            f"Received: target={shown(target)}. The docstring says what each does."
         )
     if not isinstance(fold_batch_norm, bool):
         raise TypeError(
@@ -76,7 +76,7 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
         if found.axis is None:
             return LeakyReLU(float(slopes), **identity_of(found))
         form = "by maximum" if ((slopes >= 0) & (slopes <= 1)).all() else "by where"
-        rank = found.input_spec.ndim if found.built else 0  # of one that is never called
+        rank = found.input_spec.ndim if found.built else 0  # 0 if it is never called
         if target == "litert" and rank <= PRELU_RANK:
             form = "by relu"
         return FrozenLeakyReLU(
@@ -91,8 +91,8 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
     ]
     if left:
         warnings.warn(
-            f"freeze: the slopes of {', '.join(left)} in {new.name!r} are still variables: no "
-            "attribute of their layers leads to them.",
+            f"freeze: the slopes of {', '.join(left)} in {new.name!r} are still variables, as no "
+            "attribute of an outer layer leads to these layers.",
             stacklevel=2,
         )
     return folded(new, subject="freeze") if fold_batch_norm else new

@@ -1,4 +1,4 @@
-"""`FrozenLeakyReLU`: constant slopes along axes, in the form that suits what runs them."""
+"""`FrozenLeakyReLU`: constant slopes along axes, with the formula that suits the runtime."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tf_leaky.checks import floating_tensor, shown
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import SCOPE
 
-# From an `.h5`, Keras 3 makes the layer or function `maximum` of a string that names it. None has a
-# space in its name.
+# From an `.h5` file, Keras 3 turns a string such as "maximum" into the layer or function of that
+# name. No such name has a space in it.
 FORMS = ("by maximum", "by where", "by relu")
 PRELU_RANK = 4  # the most dimensions that LiteRT's PRELU takes
 
 
 @tf.keras.utils.register_keras_serializable("tf_leaky")
 class FrozenLeakyReLU(LeakyReLU):
-    """What `freeze` makes of slopes along axes: their values, and a formula for the target.
+    """Leaky ReLU with constant slopes along axes, and a formula for the target of `freeze`.
 
     Args:
         alpha: The slopes (dimensionless), as in `LeakyReLU`.
-        axis: The axes with slopes of their own, as in `LeakyReLU`.
+        axis: The axes along which slopes differ, as in `LeakyReLU`.
         form: "by maximum" for maximum(alpha * x, x), exact for slopes in [0, 1]; "by where" for
             where(x > 0, x, alpha * x); "by relu" for relu(x) + (-alpha) * relu(-x), which LiteRT
             fuses to PRELU in up to four dimensions.
@@ -51,7 +51,7 @@ class FrozenLeakyReLU(LeakyReLU):
             return tf.maximum(alpha * x, x)  # in this order the gradient at 0 is alpha
         if self.form == "by where":
             return tf.where(x > 0, x, alpha * x)
-        # The converter of LiteRT looks for slopes with all axes but that of the batch.
+        # LiteRT's converter looks for slopes with all axes except that of the batch.
         alpha = tf.reshape(alpha, [1] * (x.shape.rank - 1 - alpha.shape.rank) + alpha.shape)
         return tf.nn.relu(x) + (-alpha) * tf.nn.relu(-x)
 

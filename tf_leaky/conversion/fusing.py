@@ -1,4 +1,4 @@
-"""One `BatchNormLeakyReLU` for each `BatchNormalization` and the activation after it, and back."""
+"""Fuses `BatchNormalization` and leaky ReLU into `BatchNormLeakyReLU`, and splits it again."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _NOT_OF_THE_FUSED = ("renorm", "renorm_clipping", "renorm_momentum", "virtual_ba
 def fused_pairs(
     model: Any, leaky_relu_for: Callable[[Any], Any]
 ) -> list[tuple[Any, Any, BatchNormLeakyReLU]]:
-    """The pairs of a graph that one layer can take the place of, with that layer.
+    """Returns the pairs of a graph that one layer can replace, with that layer.
 
     A pair is a `BatchNormalization` whose output goes to one activation and nowhere else. Neither
     is used twice, and the activation is a leaky ReLU whose slopes are at least 1e-3: one, or one
-    for each channel that is normalised.
+    for each normalised channel.
 
     Args:
         model: A Sequential or functional model.
-        leaky_relu_for: Returns the `LeakyReLU` that takes the place of a layer, or None.
+        leaky_relu_for: Returns the `LeakyReLU` that replaces a layer, or None.
 
     Returns:
         The normalisation, the activation, and the new layer of each pair.
@@ -48,7 +48,7 @@ def fused_pairs(
 
 
 def _neighbours(model: Any) -> list[tuple[Any, Any]]:
-    """The pairs of layers, each called once, of which the second alone takes the first's output."""
+    """Returns pairs of layers, each called once, where only the second uses the first's output."""
     if isinstance(model, tf.keras.Sequential):
         ids = [id(layer) for layer in model.layers]
         once = [layer if ids.count(id(layer)) == 1 else None for layer in model.layers]
@@ -74,10 +74,10 @@ def _neighbours(model: Any) -> list[tuple[Any, Any]]:
 
 
 def split(layer: BatchNormLeakyReLU, leaky_relu: Any) -> Any:
-    """A Sequential of a stock BatchNormalization and an activation, with a layer's weights to come.
+    """Returns a Sequential of a stock BatchNormalization and an activation, without the weights.
 
     Args:
-        layer: The layer that they take the place of.
+        layer: The layer that they replace.
         leaky_relu: The activation.
     """
     config = layer.get_config()
@@ -87,7 +87,7 @@ def split(layer: BatchNormLeakyReLU, leaky_relu: Any) -> Any:
 
 
 def leaky_relu_of(layer: BatchNormLeakyReLU) -> LeakyReLU:
-    """The `LeakyReLU` that is a part of a layer, with its slopes of now."""
+    """Returns a `LeakyReLU` like the one in a layer, with its present slopes."""
     config = layer.get_config()
     slopes = np.asarray(
         layer.alpha if isinstance(layer.alpha, float) else tf.convert_to_tensor(layer.alpha)
@@ -106,10 +106,10 @@ def leaky_relu_of(layer: BatchNormLeakyReLU) -> LeakyReLU:
 
 
 def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
-    """Gives a fused layer, or what it is split into, its weights.
+    """Copies the weights when layers are fused, or when a fused layer is split.
 
     Returns:
-        The new variables by the ids of the old ones, without those of slopes.
+        The new variables by the ids of the old ones, without slopes.
     """
     normalization = new.layers[0] if isinstance(old, BatchNormLeakyReLU) else new
     same = {}
@@ -127,7 +127,7 @@ def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
 
 
 def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
-    """The layer for a pair, or None where there is none."""
+    """Returns the fused layer for a pair, or None if they can't be fused."""
     slopes = slopes_in_use(leaky) if leaky.built else np.asarray(leaky.get_config()["alpha"])
     if (slopes < SMALLEST_POSITIVE_ALPHA).any() or normalization.trainable != leaky.trainable:
         return None

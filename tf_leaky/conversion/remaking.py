@@ -1,4 +1,4 @@
-"""What `convert`, `freeze` and `to_keras` share: a copy of any model, or why there can be none."""
+"""What `convert`, `freeze` and `to_keras` share: a copy of a model, or an error that says why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _layers = tf.keras.layers
 
 
 def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
-    """Returns `clone(...)`, or raises ValueError with what to edit in a model."""
+    """Returns `clone(...)`, or raises ValueError that says what to edit in the model."""
     if is_graph(model):
         return clone(model, rule, subject=subject, **options)
     try:
@@ -29,7 +29,7 @@ def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
 
 
 def identity_of(layer: Any, found: Any = None) -> dict[str, Any]:
-    """What a layer, or an operation of a graph, hands on to the one that takes its place."""
+    """Returns the arguments that a layer or an operation of a graph shares with its replacement."""
     if not is_layer(layer):
         return {"name": layer.name, "dtype": _dtype_of(layer)}
     name, config = layer.name.replace(".", "_"), layer.get_config()
@@ -50,7 +50,7 @@ _STANDING = (
 
 
 def _dtype_of(operation: Any) -> Any:
-    """The dtype that a function in a graph computes in: that of its tensors."""
+    """Returns the dtype that a function in a graph computes in: that of its output."""
     return tf.as_dtype(tf.nest.flatten(operation.output)[0].dtype).name
 
 
@@ -59,23 +59,23 @@ def _is_constructor(error: Exception) -> bool:
 
 
 def _refusal(model: Any, error: Exception, subject: str) -> ValueError:
-    """What to edit in the code of a model that its class can't make again."""
+    """Returns the error for a model that its class can't make again, with what to edit."""
     edits, relus = _edits(model, model.name, set()), relus_of(model)
     activations = {layer.name for layer in layers_within(model) if _holds_activation(layer)}
     edits += [
-        f"the call of {path or model.name}: its functions to LeakyReLU layers"
+        f"the call of {path or model.name}: functions to LeakyReLU layers"
         for path in relus or ()
         if path.rpartition("/")[2] not in activations
     ]
     if edits:
         advice = f"Edit its code instead: {'; '.join(edits)}."
     elif relus is None:
-        advice = "Give its class a get_config that from_config can make it of."
+        advice = "Give its class a get_config from which from_config can make it again."
     else:
-        advice = "A trace of it shows no ReLU. Nothing in it needs it."
+        advice = "A trace of it shows no ReLU: nothing in it needs this conversion."
     return ValueError(
-        f"{subject}: expected a Sequential or functional model, or one whose class makes it again "
-        f"by from_config(get_config()). Received: model={model.name!r} of type "
+        f"{subject}: expected a Sequential or functional model, or one that its class makes again "
+        f"with from_config(get_config()). Received: model={model.name!r} of type "
         f"{type(model).__qualname__}, for which Keras says: {said(error).rstrip('.')}. {advice}"
     )
 
@@ -88,7 +88,7 @@ def _holds_activation(layer: Any) -> bool:
 
 
 def _edits(holder: Any, path: str, seen: set[int]) -> list[str]:
-    """What to edit in the code of a model: each activation, by its place."""
+    """Returns what to edit in the code of a model: each activation, by its place."""
     edits = []
     for place, part in held(holder):
         where = f"{path}.{shown_place(place)}"
@@ -101,7 +101,7 @@ def _edits(holder: Any, path: str, seen: set[int]) -> list[str]:
             continue
         seen.add(id(part))
         if is_graph(part):
-            edits.append(f"{where} is a {type(part).__name__}: pass it by itself")
+            edits.append(f"{where} is a {type(part).__name__}: pass it separately")
         elif type(part) is _layers.PReLU:
             edits.append(f"{where}: PReLU to LeakyReLU(trainable_alpha=True, axis=...)")
         elif isinstance(part, LeakyReLU):

@@ -1,4 +1,4 @@
-"""Which of Keras's and TensorFlow's own activations are leaky ReLUs, and with which slope."""
+"""Finds which of Keras's and TensorFlow's activations are leaky ReLUs, and their slopes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DEFAULT = 0.2  # the slope of the functions `leaky_relu` of TensorFlow and Kera
 
 
 def stock_slope(found: Any) -> float | str | None:
-    """The slope of a stock activation: a layer, a function, or a function in a graph.
+    """Returns the slope of a stock activation: a layer, a function, or a function in a graph.
 
     Returns:
-        Its slope; "plain" for ReLU; "bounded" for a ReLU with a maximum or a threshold; None for
-        what is no leaky ReLU. PReLU, which has several slopes, is none either.
+        The slope; "plain" for ReLU; "bounded" for a ReLU with a maximum or a threshold; None for
+        anything else, and for PReLU, which has several slopes.
     """
     if any(found is each for each in _RELUS):
         return "plain"
@@ -50,7 +50,7 @@ def _slope_of_relu(arguments: dict[str, Any]) -> float | str:
 
 
 def _slope_of_call(layer: Any) -> float | str | None:
-    """The slope of the layer that tf_keras makes of a function on symbolic tensors."""
+    """Returns the slope of a layer that tf_keras made of a function on symbolic tensors."""
     function = layer.get_config()["function"]
     if function == "nn.leaky_relu":
         slope = arguments_of(layer, ("alpha", "name")).get("alpha", _DEFAULT)
@@ -64,7 +64,7 @@ def _slope_of_call(layer: Any) -> float | str | None:
 
 @functools.cache
 def _operations() -> set[type]:
-    """The classes of what Keras makes of these functions on symbolic tensors."""
+    """Returns the classes that Keras uses for these functions on symbolic tensors."""
     x = tf.keras.Input((1,), name="x")
     made = []
     for function in {*_RELUS, *_LEAKY} - ({tf.nn.relu, tf.nn.leaky_relu} if not LEGACY else set()):

@@ -1,4 +1,4 @@
-"""`to_keras`: our activations become stock ones."""
+"""`to_keras`: replaces our activations with stock ones."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _layers = tf.keras.layers
 
 
 def to_keras(model: Any) -> Any:
-    """Returns a copy of a model in which every layer is a stock one, for files without `tf_leaky`.
+    """Returns a copy of a model with stock activations, whose files load without `tf_leaky`.
 
-    A fixed slope of 0 or more becomes a Keras LeakyReLU, other fixed slopes a PReLU that isn't
-    trained, and trained ones a PReLU with the same sharing. The constraint "positive" becomes
-    NonNeg, the nearest stock one. A `BatchNormLeakyReLU` becomes a Sequential of a
-    BatchNormalization and such an activation.
+    A fixed slope of 0 or more becomes a Keras LeakyReLU, other fixed slopes become a PReLU that
+    isn't trained, and trained slopes a PReLU with the same sharing. The constraint "positive"
+    becomes NonNeg, the nearest stock one. A `BatchNormLeakyReLU` becomes a Sequential of a
+    BatchNormalization and one of these activations.
 
     Args:
-        model: A built model of `tf.keras`, as `convert` takes it. It is not touched.
+        model: A built model of `tf.keras`, as for `convert`. It is not changed.
 
     Returns:
         A new model of the same class. Its files load under the Keras that wrote them; those of
         tf_keras load under Keras 3 too.
 
     Raises:
-        TypeError: If `model` is no model of `tf.keras`.
-        ValueError: If `model` is not built, can't be made again, or holds an activation that no
-            stock layer can stand for; the error names it.
+        TypeError: If `model` is not a model of `tf.keras`.
+        ValueError: If `model` is not built, can't be made again, or has an activation that no stock
+            layer can replace; the error names it.
 
     Example:
         >>> import tensorflow as tf
@@ -86,7 +86,7 @@ def _to_prelu(layer: LeakyReLU, host: Any) -> Any:
 
 
 def _rank(layer: LeakyReLU, host: Any) -> int:
-    """The rank of what the layer is called on, which a PReLU has to know."""
+    """Returns the rank of the layer's input, which a PReLU needs."""
     spec = (host if isinstance(host, BatchNormLeakyReLU) else layer).input_spec
     if spec is not None and spec.ndim is not None:
         return int(spec.ndim)
@@ -98,7 +98,7 @@ def _rank(layer: LeakyReLU, host: Any) -> int:
         tensor = None
     if tensor is None or not hasattr(tensor, "shape"):
         raise ValueError(
-            "to_keras: expected activations that a stock layer can stand for. "
+            "to_keras: expected activations that a stock layer can replace. "
             f"Received: {layer.name!r} in {host.name!r}, a slope for inputs of an unknown rank. "
             "Freeze the model first."
         )

@@ -1,4 +1,4 @@
-"""What a model still computes: the ReLUs of its graph, by the layers that they are in."""
+"""Finds the ReLUs that a model's graph still contains, by layer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from tf_leaky.structure import held, layers_within, shown_place
 
 
 def relus_of(model: Any) -> dict[str, set[str]] | None:
-    """The operations Relu and LeakyRelu of a model's forward pass, by layer; ours are left out.
+    """Returns the operations Relu and LeakyRelu of a model's forward pass, by layer, without ours.
 
     Returns:
-        The types of operations by the layer: its name, after those of the layers that it is in,
-        with `/` between them; "" for a function in the model itself. None if the model can't
-        be traced.
+        The types of operations by the layer's path: its name after those of its outer layers,
+        joined with `/`; "" for a function in the model itself. None if the model can't be traced.
     """
     try:
         nodes = _nodes(trace(model, recorded_inputs(model)).graph.as_graph_def())
@@ -40,26 +39,26 @@ def _is_ours(path: str) -> bool:
 
 
 def _layer_of(scope: str, names: set[str]) -> str | None:
-    """The layer that a name scope is of; Keras 3 adds a number to it."""
+    """Returns the layer of a name scope, to which Keras 3 may add a number."""
     bare = re.sub(r"_\d+$", "", scope)
     return next((name for name in ((scope,) if LEGACY else (bare, scope)) if name in names), None)
 
 
 def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: bool) -> None:
-    """Warns of, or with `strict` raises, the ReLUs that a conversion could not change.
+    """Warns of ReLUs that a conversion could not change, or raises an error with `strict`.
 
     Args:
         model: The converted model.
         kinds: The types of operations that it should no longer have.
         on_purpose: The names of the layers that were left alone on purpose; "" for functions in a
             graph.
-        strict: Whether it is an error.
+        strict: Whether to raise an error.
     """
     relus = relus_of(model)
     if relus is None:
         text = (
-            f"convert: {model.name!r} could not be traced, so that it is not known whether any "
-            "ReLU was left."
+            f"convert: {model.name!r} could not be traced, so it is not known whether any ReLU "
+            "was left."
         )
     else:
         left = {
@@ -76,8 +75,8 @@ def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: b
             return
         text = (
             f"convert: expected to change every ReLU of {model.name!r}. Left as they are: "
-            f"{', '.join(places)}. A function that a `call` uses can't be replaced from outside: "
-            "make it a layer, as in self.act = tf_leaky.LeakyReLU(...)."
+            f"{', '.join(places)}. A function that is used in a `call` can't be replaced from "
+            "outside: make it a layer, as in self.act = tf_leaky.LeakyReLU(...)."
         )
     if strict:
         raise ValueError(text)
@@ -107,14 +106,14 @@ def check_none_of_ours(model: Any) -> None:
     places += [path for path, _ in nodes if _is_ours(path)]
     if places:
         raise ValueError(
-            "to_keras: expected activations that stock layers can take the place of. Received: "
+            "to_keras: expected activations that stock layers can replace. Received: "
             f"{model.name!r}, in which tf_leaky is used by {', '.join(places[:10])}. "
-            "Hold them in attributes of their layers, where they can be found."
+            "Store them in attributes of their layers, where they can be found."
         )
 
 
 def _nodes(graph: Any) -> list[tuple[str, str]]:
-    """The name and type of every operation that the graph runs, also within functions it calls."""
+    """Returns the name and type of every operation that a graph and its functions run."""
     library = {function.signature.name: function for function in graph.library.function}
     nodes, called = [("", node) for node in graph.node], set[str]()
     for path, node in nodes:  # grows by those of each function that is called

@@ -1,4 +1,4 @@
-"""The state of a model in its copy: each part by its place in the structure, to the bit."""
+"""Copies the state of a model to its copy, part by part, and checks that every bit is equal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tf_leaky.conversion.fusing import transfer_weights
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import is_graph, is_stock, layers_within, shown_place, sublayers
 
-Pair = tuple[Any, Any, str]  # a layer, the one in its place in the copy, and how to call it
+Pair = tuple[Any, Any, str]  # a layer, the one in its place in the copy, and its path
 
 
 def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> list[Pair]:
-    """Each layer of a model, itself first, with the one that stands in its place in the copy.
+    """Returns each layer of a model, itself first, with the layer in its place in the copy.
 
     Args:
         old: The model.
         new: Its copy.
-        twin: Returns the copy of a layer where it is known, else None.
+        twin: Returns the copy of a layer if it is known, else None.
         subject: The name that an error message starts with.
 
     Raises:
@@ -43,10 +43,10 @@ def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> li
             if other is None:
                 if part.variables:
                     raise ValueError(
-                        f"{subject}: expected a partner in the copy for every layer with weights. "
-                        f"Received: {here!r} of type {type(part).__name__}, which has none. "
-                        "Nothing was returned: have its class make the same sublayers from its "
-                        "config as it does now."
+                        f"{subject}: expected the copy to have every layer with weights. "
+                        f"Received: {here!r} of type {type(part).__name__}, which it lacks. "
+                        "Nothing was returned: make sure that its class creates the same sublayers "
+                        "from its config."
                     )
                 continue
             pairs.append((part, other, here))
@@ -54,7 +54,7 @@ def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> li
 
 
 def _by_name(old: Any, new: Any) -> dict[int, Any]:
-    """The layers of a graph that a class of the user's made again, by the ids of the first."""
+    """Returns the layers of a graph that a user's class made again, by the ids of the first."""
     names = [layer.name for layer in new.layers]
     if len(set(names)) < len(names) or {layer.name for layer in old.layers} - set(names):
         same = len(old.layers) == len(new.layers)
@@ -64,12 +64,12 @@ def _by_name(old: Any, new: Any) -> dict[int, Any]:
 
 
 def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, Any]:
-    """Gives the copies the state of their layers, and checks it bit by bit.
+    """Copies the state of layers to their copies, and checks it bit by bit.
 
     Args:
         pairs: What `pairs_of` returned.
-        replaced: The ids of activations that others take the place of: their slopes may have
-            another shape, and may be a constant or trained from one.
+        replaced: The ids of replaced activations: their slopes may have another shape, and may
+            become a constant or be trained from one.
         subject: The name that an error message starts with.
 
     Returns:
@@ -96,8 +96,8 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
             raise ValueError(
                 f"{subject}: expected the same variables in the copy of {path!r}. Received: "
                 f"{[tuple(v.shape) for v in before]} in the model and "
-                f"{[tuple(v.shape) for v in after]} in its copy. Nothing was returned: have its "
-                "class make the same variables from its config as it does now."
+                f"{[tuple(v.shape) for v in after]} in its copy. Nothing was returned: make sure "
+                "that its class creates the same variables from its config."
             )
         for variable, twin in zip(before, after, strict=True):
             twin.assign(variable)
@@ -108,16 +108,16 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
 
 
 def _own(layer: Any) -> list[Any]:
-    """The variables of a layer that aren't those of a layer within it."""
+    """Returns the variables of a layer that don't belong to a layer within it."""
     within = [part for part in layers_within(layer) if part.built or not is_graph(part)]
     inner = {id(each) for part in within for each in variables_of(part)}
     return [each for each in variables_of(layer) if id(each) not in inner]
 
 
 def variables_of(layer: Any) -> list[Any]:
-    """The variables of a layer, each once; none of a model that isn't built.
+    """Returns the variables of a layer, each once; none of a model that isn't built.
 
-    What tf_keras counts among them for a vocabulary has no shape, and comes over as an asset.
+    What tf_keras lists among them for a vocabulary has no shape, and is copied as an asset.
     """
     if isinstance(layer, tf.keras.Model) and not layer.built:
         return []
@@ -125,7 +125,7 @@ def variables_of(layer: Any) -> list[Any]:
 
 
 def _transfer_more(old: Any, new: Any) -> None:
-    """State that a class saves by itself: adapted statistics, vocabularies."""
+    """Copies state that a class saves in its own way: adapted statistics, vocabularies."""
     if is_stock(old) and not hasattr(old, "adapt"):
         return
     store: dict[str, Any] = {}
@@ -140,7 +140,7 @@ def _transfer_more(old: Any, new: Any) -> None:
 
 
 def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject: str) -> None:
-    """Raises ValueError unless every variable has a partner of its own, with the same bits."""
+    """Raises ValueError unless every variable has its own copy, with the same bits."""
     slopes = {id(each) for old, _, _ in pairs if id(old) in replaced for each in _own(old)}
     slopes |= {id(old.alpha) for old, _, _ in pairs if isinstance(old, BatchNormLeakyReLU)}
     root, copy, name = pairs[0]
@@ -151,9 +151,9 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
             if id(variable) in slopes:
                 continue
             raise ValueError(
-                f"{subject}: expected a partner in the copy for every weight. Received: {label}, "
-                "which has none. Nothing was returned: hold the layer that it belongs to in an "
-                "attribute, a list or a dict of the layer that uses it."
+                f"{subject}: expected the copy to have every weight. Received: {label}, which it "
+                "lacks. Nothing was returned: store the layer that it belongs to in an attribute, "
+                "a list or a dict of the layer that uses it."
             )
         if id(variable) not in slopes and not _equal(variable, twin):
             raise ValueError(
@@ -162,7 +162,7 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
             )
     mine = {id(twin) for twin in same.values()}
     for old, new, _ in pairs:
-        if id(old) in replaced:  # which may have a bias that the other has not
+        if id(old) in replaced:  # the new one may have a bias that the old one lacks
             mine |= {id(each) for each in variables_of(new)}
     kinds = LeakyReLU, tf.keras.layers.PReLU
     for part in layers_within(copy):
@@ -178,10 +178,10 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
                 if any(each is variable for each in variables_of(part))
             ]
             raise ValueError(
-                f"{subject}: expected no weights in the copy beside those of the model. Received: "
-                f"{getattr(variable, 'path', variable.name)!r} in {', '.join(holders)}, a weight "
-                "of its own where the model shares one. Nothing was returned: layers of a graph "
-                "can share a layer, but a layer's config can't name one outside of it."
+                f"{subject}: expected no weights in the copy that the model lacks. Received: "
+                f"{getattr(variable, 'path', variable.name)!r} in {', '.join(holders)}, a new "
+                "weight where the model shares one. Nothing was returned: share layers in a graph, "
+                "as the config of a layer can't refer to a layer outside of it."
             )
 
 

@@ -1,4 +1,4 @@
-"""What the activations of a model do: pictures, and a callback that watches them."""
+"""Inspects the activations of a model: plots, a callback, and the memory of a training step."""
 
 from tf_leaky.inspection.memory import activation_memory
 from tf_leaky.inspection.monitor import ActivationMonitor

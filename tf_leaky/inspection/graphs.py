@@ -1,4 +1,4 @@
-"""The graph that TensorFlow makes of a function, and what its backward pass keeps."""
+"""Finds what the backward pass keeps in the graph that TensorFlow makes of a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-# Operations whose outputs are their inputs, with the inputs that each output may be.
+# Operations whose output is one of their inputs: the first, in `_SEVERAL` any.
 _VIEWS = {
     "Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient", "Snapshot",
     "CheckNumerics", "EnsureShape", "Bitcast", "Enter", "Exit", "NextIteration", "Switch",
@@ -25,17 +25,17 @@ class Kept(NamedTuple):
     """A buffer that the backward pass uses."""
 
     name: str
-    """Of the operation that makes it."""
+    """Name of the operation that makes it."""
     bytes: int | None
-    """None where the graph doesn't say."""
+    """None if the graph doesn't say."""
 
 
 def kept_by(function: Any) -> list[Kept]:
-    """What the backward pass of a function uses and the forward pass makes, each buffer once.
+    """Returns the buffers that the forward pass makes and the backward pass uses, each once.
 
     Args:
-        function: A concrete function of flat arguments, of which the first is a number with a name
-            that no other function has for one. What depends on it is the backward pass.
+        function: A concrete function of flat arguments. The first is a number whose name no other
+            function uses. What depends on it is the backward pass.
     """
     upstream = function.inputs[0].op.name
     definition = _optimized(function, upstream)
@@ -61,7 +61,7 @@ def kept_by(function: Any) -> list[Kept]:
 
 
 def _is_workspace(tensor: Any) -> bool:
-    """Whether it is cuDNN's, of a size that no graph says; on a CPU it is empty."""
+    """Whether a tensor is cuDNN's workspace, whose size no graph says; on a CPU it is empty."""
     fused = tensor.op.type in ("FusedBatchNormV3", "_FusedBatchNormEx")
     return fused and bool(tensor.value_index == 5)
 
@@ -76,19 +76,19 @@ def _bytes(tensor: Any, rounds: list[int | None]) -> int | None:
 
 
 def _optimized(function: Any, upstream: str) -> Any:
-    """What TensorFlow would run for a function, with placeholders for what it is given.
+    """Returns the graph that TensorFlow would run for a function, with placeholders as arguments.
 
     The function isn't run. It is called on numbers of a wrong dtype, which TensorFlow refuses after
     it has optimized the graph.
     """
     wrong = [tf.constant(0, tf.int32) for _ in function.structured_input_signature[0]]
-    tf.identity(0)  # so that it makes no graph of its own below
+    tf.identity(0)  # here, so that it adds no graph below
     with tempfile.TemporaryDirectory() as folder:
         with tf.summary.create_file_writer(folder).as_default():
             tf.summary.trace_on(graph=True, profiler=False)
             with contextlib.suppress(tf.errors.InvalidArgumentError):
                 function(*wrong)
-            tf.identity(0)  # the graphs of a call that fails are handed out by the next one
+            tf.identity(0)  # the graphs of a failed call are exported with the next call
             tf.summary.trace_export("graph", step=0)
         (path,) = Path(folder).iterdir()
         events = [
@@ -106,7 +106,7 @@ def _optimized(function: Any, upstream: str) -> Any:
 
 
 def _with_placeholders(found: Any) -> Any:
-    """A graph with placeholders and variables as arguments, of the shapes that they have."""
+    """Returns a graph with placeholders and variables, of known shapes, as arguments."""
     made = tf.compat.v1.GraphDef(versions=found.versions, library=found.library)
     for node in found.node:
         if node.op == "_Retval":
@@ -131,7 +131,7 @@ def _with_placeholders(found: Any) -> Any:
 
 
 def _loops(definition: Any) -> list[set[str]]:
-    """The names of the nodes in each loop; to each loop a counter of its rounds is added."""
+    """Returns the names of the nodes in each loop, and adds a counter of rounds to each loop."""
     users: dict[str, list[Any]] = {}
     for node in definition.node:
         for each in node.input:
@@ -169,9 +169,9 @@ def _imported(definition: Any) -> Any:
 
 
 def _say_shapes(graph: Any, definition: Any) -> bool:
-    """Has the variables of loops keep the shapes that they begin with; whether there are such.
+    """Fixes the shapes of loop variables to their initial ones; returns whether it changed any.
 
-    What comes back from a round has no shape yet where TensorFlow infers that of a Merge.
+    When TensorFlow infers the shape of a Merge, it doesn't know that of the round's result yet.
     """
     known = {node.name for node in definition.node}
     shapes = {}
@@ -196,7 +196,7 @@ def _say_shapes(graph: Any, definition: Any) -> bool:
 
 
 def _shape_of_loops(operation: Any) -> Any:
-    """The shape of a variable of a loop, or of what was written in all of its rounds."""
+    """Returns the shape of a loop variable, or of what was written in all rounds."""
     shape = operation.outputs[0].shape
     if operation.type == "TensorListStack":
         items = [x.shape for x, many in _origins(operation.inputs[0]) if many]
@@ -210,7 +210,7 @@ def _shape_of_loops(operation: Any) -> Any:
 
 
 def _length_of_list(tensor: Any) -> Any:
-    """How many items a list has room for, or None."""
+    """Returns how many items a list has room for, or None."""
     operation = tensor.op
     while operation.type in _VIEWS | _SEVERAL:
         operation = operation.inputs[0].op
@@ -219,7 +219,7 @@ def _length_of_list(tensor: Any) -> Any:
 
 
 def _add_counter(definition: Any, name: str, enter: Any, condition: str) -> None:
-    """Adds a variable to a loop that counts its rounds, for `name`/exit to return."""
+    """Adds a variable that counts the rounds of a loop; `name`/exit returns the count."""
 
     def add(op: str, part: str, *inputs: str, **kinds: str) -> Any:
         node = definition.node.add(name=f"{name}/{part}", op=op)
@@ -245,7 +245,7 @@ def _add_counter(definition: Any, name: str, enter: Any, condition: str) -> None
 
 
 def _rounds(graph: Any, loops: list[set[str]]) -> list[int | None]:
-    """How often each loop goes round, found by running its counter; None where that isn't known."""
+    """Returns the number of rounds of each loop, by running its counter; None if unknown."""
     names = {operation.name for operation in graph.get_operations()}
     counts: list[int | None] = []
     on_cpu = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
@@ -266,7 +266,7 @@ def _inside(name: str, loops: list[set[str]]) -> list[int]:
 
 
 def _after(graph: Any, upstream: str, inside: dict[Any, list[int]]) -> set[Any]:
-    """The operations of the backward pass: what needs upstream, and the loops that have such."""
+    """Returns the operations of the backward pass: all that need upstream, and their loops."""
     users: dict[Any, list[Any]] = {}
     members: dict[int, list[Any]] = {}
     for operation in graph.get_operations():
@@ -287,7 +287,7 @@ def _after(graph: Any, upstream: str, inside: dict[Any, list[int]]) -> set[Any]:
 
 
 def _origins(tensor: Any) -> Iterator[tuple[Any, bool]]:
-    """The tensors whose buffers a tensor is made of, and whether there is one for each round."""
+    """Yields the tensors whose buffers a tensor uses, and whether each round has its own."""
     waiting, seen = [(tensor, False)], set()
     while waiting:
         each, many = waiting.pop()

@@ -21,19 +21,19 @@ from tf_leaky.structure import layers_within
 
 _SUBJECT = "activation_memory"
 _MARK = "tf_leaky_row_"
-_COUNT = itertools.count()  # TensorFlow may hand out the graph of a call with those of the next
-_ALPHA = 0.01  # for the ReLUs of what `convert` would make
+_COUNT = itertools.count()  # TensorFlow may export the graph of a call with those of the next
+_ALPHA = 0.01  # for the ReLUs that `convert` changes
 
 
 class ActivationMemory:
-    """What a training step keeps for the backward pass, as a table where it is printed.
+    """What a training step keeps for the backward pass; prints as a table.
 
     Attributes:
-        total: Bytes in all.
+        total: Total bytes.
         by_layer: Bytes by the name of the layer that makes them, in the order of the calls. Layers
             within others have names such as `encoder/conv`. What a model computes itself, outside
             of its layers, is under the model's name.
-        unknown: The operations whose outputs are kept, but whose size the graph doesn't say. They
+        unknown: The operations whose outputs are kept, but whose sizes the graph doesn't say. They
             are not counted.
     """
 
@@ -46,15 +46,15 @@ class ActivationMemory:
 
     @property
     def converted(self) -> ActivationMemory | None:
-        """The same of `convert(model, alpha=0.01, fuse_batch_norm=True)`, counted once it is asked.
+        """The same for `convert(model, alpha=0.01, fuse_batch_norm=True)`, counted on first use.
 
-        None where that finds no BatchNormalization with an activation after it, or refuses the
+        None if `convert` finds no BatchNormalization with an activation after it, or refuses the
         model.
         """
         stock = tf.keras.layers.BatchNormalization
         if self._converted is None and any(type(x) is stock for x in layers_within(self._model)):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what convert leaves
+                warnings.simplefilter("ignore")  # of what convert leaves alone
                 try:
                     new = convert(self._model, alpha=_ALPHA, fuse_batch_norm=True)
                 except (TypeError, ValueError):
@@ -84,35 +84,35 @@ class ActivationMemory:
 
 
 def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
-    """Returns what a training step on such inputs keeps for the backward pass, by layer and in all.
+    """Returns the bytes that a training step keeps for the backward pass, by layer and in total.
 
-    It is counted from the graph that TensorFlow would run, after TensorFlow has optimized it; the
-    step is not run. Counted is each buffer that the forward pass makes and the backward pass uses:
-    what doesn't depend on the gradient of the loss and is used with it. The time steps of recurrent
-    layers count each. The inputs and the weights, which are there anyway, don't count; copies of
-    them in another dtype do. The loss is the sum of all outputs and of the model's own losses, so
-    that what your loss keeps is not in it.
+    The count is taken from the graph that TensorFlow would run, after optimization; the step is not
+    run. It includes each buffer that the forward pass makes and the backward pass uses, each time
+    step of a recurrent layer, and copies of inputs and weights in another dtype, but not inputs and
+    weights themselves. The loss is the sum of all outputs and of the model's own losses: what your
+    loss keeps is not included.
 
-    The peak of a step's memory is higher: gradients and work space of the largest layers come on
-    top, and the weights, their gradients and the optimizer's state.
+    The peak memory of a step is higher. It includes the weights, their gradients, the optimizer's
+    state, and the gradients and work space of the largest layers.
 
-    The count is of a graph without XLA, on this machine's device. A step that is compiled with
+    The count is for a graph without XLA, on this machine's device. A step that is compiled with
     `jit_compile=True`, as Keras 3 does by default on a GPU, keeps what XLA chooses, which computes
-    cheap operations a second time; in eager mode a step keeps more. Both branches of a `tf.cond`
+    cheap operations a second time. In eager mode a step keeps more. Both branches of a `tf.cond`
     count. LSTM and GRU layers of tf_keras are counted as on a CPU.
 
     Args:
-        model: A built model of `tf.keras`, of any kind. It is not touched.
+        model: A built model of `tf.keras`, of any kind. It is not changed.
         inputs: What the model is called on: arrays or `tf.TensorSpec`s, one or a list, tuple or
-            dict of them. Their shapes have to be known, the batch included. Arrays of floats count
-            as `fit` takes them, in Keras's `floatx()`.
+            dict of them. Their shapes must be known, including the batch. Arrays of floats count
+            in the dtype that `fit` converts them to, Keras's `floatx()`.
 
     Returns:
-        An object that prints as a table, with the attributes `total`, `by_layer`, `unknown` and
-        `converted`, the same of what `convert(model, alpha=0.01, fuse_batch_norm=True)` makes.
+        An object that prints as a table, with the attributes `total`, `by_layer` and `unknown`, and
+        with `converted`, the same for `convert(model, alpha=0.01, fuse_batch_norm=True)`.
 
     Raises:
-        TypeError: If `model` is no model of `tf.keras`, or `inputs` are neither arrays nor specs.
+        TypeError: If `model` is not a model of `tf.keras`, or `inputs` are neither arrays nor
+            specs.
         ValueError: If `model` is not built, or a shape is not fully known.
 
     Example:
@@ -131,7 +131,7 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
         note(
             error,
             f"{_SUBJECT}: the error above is of {model.name!r}, called on {shown(inputs)} in a "
-            "graph. Inputs are what the model is called on.",
+            "graph. Give inputs that the model can be called on.",
         )
         raise
     rows: dict[str, list[Kept]] = {name: [] for name in trace.names}
@@ -165,7 +165,7 @@ def _spec(leaf: Any) -> tf.TensorSpec:
 
 
 class _Trace:
-    """A training step of a model, with each layer's operations under a name of its own.
+    """A training step of a model, in which each layer's operations have their own name scope.
 
     Args:
         model: The model.
@@ -181,7 +181,7 @@ class _Trace:
         self.names = [model.name]
 
     def of_step(self, specs: Any) -> Any:
-        """The concrete function of the gradients, of the upstream number and the flat inputs."""
+        """Returns the concrete function from the upstream number and flat inputs to gradients."""
 
         def step(upstream: Any, *inputs: Any) -> list[Any]:
             with tf.GradientTape() as tape:
@@ -217,7 +217,7 @@ class _Trace:
             self._marks[id(layer)] = len(self.names)
             self.names.append(name)
         try:
-            # With a slash at its end, a scope is not within others.
+            # A scope that ends with a slash is not nested in others.
             with functions_in_line(layer), tf.name_scope(f"{_MARK}{self._marks[id(layer)]}/"):
                 return original(*arguments, **keywords)
         finally:

@@ -1,4 +1,4 @@
-"""`ActivationMonitor`: dead units, negative shares and slopes, watched while a model is trained."""
+"""`ActivationMonitor`: watches dead units, negative inputs and slopes during training."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from tf_leaky.inspection.statistics import Seen
 
 
 class ActivationMonitor(tf.keras.callbacks.Callback):
-    """A Keras callback that looks at the activations of a model after epochs.
+    """A Keras callback that measures the activations of a model after epochs.
 
-    For each activation, of `tf_leaky` or stock, in a layer of its own or as `activation=`, it puts
-    these into the `logs` of the epoch, where `History`, and the callbacks that come after it in the
-    list (`EarlyStopping`, `CSVLogger`), see them:
+    For each activation, ours or stock, as a layer or as `activation=`, it adds these values to the
+    `logs` of the epoch, for `History` and the callbacks that come after it in the list
+    (`EarlyStopping`, `CSVLogger`):
 
     | key | value |
     | --- | --- |
-    | `<layer>/dead` | units that sent on nothing but 0, with no gradient, for all of the data |
-    | `<layer>/always_negative` | units that saw nothing above 0: with a slope, linear ones |
-    | `<layer>/share_negative` | share of the numbers below 0 that it saw, from 0 to 1 |
+    | `<layer>/dead` | number of units whose output and gradient are 0 for all of the data |
+    | `<layer>/always_negative` | number of units with no input above 0: linear ones, if leaky |
+    | `<layer>/share_negative` | share of its inputs that are below 0, from 0 to 1 |
     | `<layer>/alpha_mean`, `<layer>/alpha_std` | mean and spread of its slopes, if it has slopes |
 
     A unit is an index along the last axis: a channel of an image, an output of a Dense layer.
-    What is called in a loop, a branch or a `tf.function` of the model's own isn't seen, such as the
-    activations of recurrent layers. Layers that keep a state have it changed, as by `predict`.
+    Activations that the model calls in a loop, a branch or its own `tf.function`, such as those of
+    recurrent layers, are not measured. The state of stateful layers changes, as in `predict`.
 
-    Each look is one forward pass over `data`, the derivative of each activation and two histograms
-    of it. For six convolutions of 32 channels, that took 2.7 times as long as `predict` on the same
-    data (`python -m benchmarks monitor`), so that a small part of the data serves well.
+    A measurement takes one forward pass over `data`, and for each activation its derivative and two
+    histograms. For six convolutions of 32 channels, that took 2.7 times as long as `predict` on the
+    same data (`python -m benchmarks monitor`), so give a small part of the data.
 
     Args:
-        data: What to look at: arrays (a list or dict of them for several inputs), a
-            `tf.data.Dataset`, a Keras dataset or an iterable of batches. Of a batch that is a
-            tuple, the first part is taken, as in `fit`. It has to end. The inputs that a generator
-            gives are kept in memory, for it gives them only once.
-        every: Look after each so many epochs, the first one included. In between, the last values
-            stand in the logs.
-        log_dir: A folder for TensorBoard: scalars of the values above, histograms of what each
-            activation saw and of its slopes. None writes nothing.
+        data: The data to measure on: arrays (a list or dict of them for several inputs), a
+            `tf.data.Dataset`, a Keras dataset or an iterable of batches. If a batch is a tuple, its
+            first part is used, as in `fit`. It must end. The inputs from a generator are kept in
+            memory, as it yields them only once.
+        every: Measure once in so many epochs, beginning with the first. In between, the logs repeat
+            the last values.
+        log_dir: A folder for TensorBoard: scalars of the values above, and histograms of each
+            activation's inputs and slopes. None writes nothing.
 
     Attributes:
-        epochs: The epochs that were looked at, from 0.
+        epochs: The epochs that were measured, from 0.
         values: For each key, its value at each of these epochs.
 
     Raises:
-        TypeError: If `every` is no integer, `log_dir` no path or `data` none of the above.
-        ValueError: If `every` is below 1, `log_dir` names nothing, or `data` is empty or infinite;
-            when training begins, if the model has no activations; at the first look, if an iterable
-            gives nothing or the model can't be called on the data.
+        TypeError: If `every` is not an integer, `log_dir` not a path or `data` none of the above.
+        ValueError: If `every` is below 1, `log_dir` doesn't name a folder, or `data` is empty or
+            infinite; when training begins, if the model has no activations; at the first
+            measurement, if an iterable yields nothing or the model can't be called on the data.
         OSError: If `log_dir` can't be written, when training begins.
 
     Example:
@@ -76,12 +76,12 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         if isinstance(every, bool) or not isinstance(every, int | np.integer):
             raise TypeError(
                 "ActivationMonitor: expected every to be an integer. "
-                f"Received: every={shown(every)}. It counts epochs."
+                f"Received: every={shown(every)}. Give a number of epochs."
             )
         if every < 1:
             raise ValueError(
                 "ActivationMonitor: expected every to be at least 1. "
-                f"Received: every={shown(every)}. It counts epochs."
+                f"Received: every={shown(every)}. Give a number of epochs."
             )
         if log_dir is not None and not isinstance(log_dir, str | Path):
             raise TypeError(
@@ -94,7 +94,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
                 f"Received: log_dir={shown(log_dir)}. Give the folder that TensorBoard reads."
             )
         check_data(data, subject="ActivationMonitor")
-        # An iterator is read once, and every look needs all of it.
+        # An iterator can be read only once, and every measurement needs all of it.
         once = hasattr(data, "__next__")
         self._data = _Kept(data) if once else data
         self._every, self._log_dir = every, log_dir
@@ -104,7 +104,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         self.values: dict[str, list[float]] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Finds the activations, and forgets what it saw before."""
+        """Finds the activations, and clears earlier values."""
         self._probe = None
         if self.model.built:
             self._probe = Probe(self.model, None, subject="ActivationMonitor")
@@ -113,7 +113,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         self.epochs, self.values = [], {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks, if it is time to, and writes into `logs`."""
+        """Measures, if it is due, and writes into `logs`."""
         if not self.epochs or (epoch - self.epochs[0]) % self._every == 0:
             if self._probe is None:  # built by its first batch
                 self._probe = Probe(self.model, None, subject="ActivationMonitor")
@@ -127,7 +127,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
             logs.update({key: series[-1] for key, series in self.values.items()})
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Closes what TensorBoard reads."""
+        """Closes the files for TensorBoard."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -137,12 +137,12 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
 
         Raises:
             ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
-            ValueError: If nothing has been looked at yet.
+            ValueError: If nothing has been measured yet.
         """
         if not self.epochs:
             raise ValueError(
-                "ActivationMonitor: expected an epoch that was looked at, to plot. Received: none. "
-                "Give it to fit first, as in callbacks=[monitor]."
+                "ActivationMonitor: expected a measured epoch to plot. Received: none. "
+                "Pass the monitor to fit first, as in callbacks=[monitor]."
             )
         return draw_lines(self.epochs, self.values)
 
@@ -163,10 +163,10 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
 
 
 def _writer(log_dir: Any) -> Any:
-    """What writes for TensorBoard."""
+    """Returns a writer of TensorBoard's files."""
     try:
         with contextlib.suppress(FileNotFoundError):
-            Path(log_dir).lstat()  # TensorFlow makes half of a path that is too long
+            Path(log_dir).lstat()  # of a path that is too long, TensorFlow would create a part
         return tf.summary.create_file_writer(str(log_dir))
     except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: it isn't UTF-8
         raise OSError(
@@ -176,7 +176,7 @@ def _writer(log_dir: Any) -> Any:
 
 
 class _Kept:
-    """The inputs of an iterator's batches, for as many readings as there are."""
+    """Keeps the inputs of an iterator's batches, so that they can be read repeatedly."""
 
     def __init__(self, iterator: Any) -> None:
         self._iterator = iterator
@@ -190,11 +190,11 @@ class _Kept:
                 batch = next(self._iterator)
             except StopIteration:
                 return
-            except Exception as error:  # what comes after it is lost: no reading is whole
+            except Exception as error:  # later batches are lost, so each reading has to fail
                 self._error = error
                 break
             inputs = batch[0] if isinstance(batch, tuple) else batch
-            # A copy, as some give one array again and again with other numbers in it.
+            # A copy, as some iterators reuse one array for all batches.
             self._batches.append((tf.nest.map_structure(_copied, inputs),))
             yield self._batches[-1]
         raise self._error
@@ -212,18 +212,18 @@ def _values(found: dict[str, Seen]) -> dict[str, float]:
         values[f"{name}/share_negative"] = seen.share_negative
         if seen.slopes is not None:
             values[f"{name}/alpha_mean"] = float(seen.slopes.mean())
-            with np.errstate(invalid="ignore"):  # of infinite ones, it is NaN
+            with np.errstate(invalid="ignore"):  # NaN for infinite slopes
                 values[f"{name}/alpha_std"] = float(seen.slopes.std())
     return values
 
 
 def _rows(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """A histogram as TensorBoard has it: left edge, right edge and count of each bin."""
+    """Returns a histogram in TensorBoard's form: left edge, right edge and count of each bin."""
     return np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
 
 
 def _summarize(name: str, values: Any, plugin: str) -> None:
-    """Writes for a plugin of TensorBoard, whose own functions for it need not be installed."""
+    """Writes for a plugin of TensorBoard, which need not be installed."""
     metadata = tf.compat.v1.SummaryMetadata(
         plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name=plugin)
     )

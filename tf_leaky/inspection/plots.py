@@ -1,4 +1,4 @@
-"""Pictures of leaky ReLU. matplotlib is imported where it draws, so that the rest does without."""
+"""Plots of leaky ReLU. matplotlib is imported only in the functions that draw."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tf_leaky.inspection.statistics import Seen
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
 
-# Of Okabe and Ito's colours for the colour-blind, those that are seen on white and on black.
+# Okabe and Ito's colours for the colour-blind, those that are visible on white and on black.
 COLOURS = ("#0090D0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8C6BB1")
 
-_MOST = 100  # slopes of one picture
+_MOST = 100  # slopes in one plot
 
 
 def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
-    """Returns the Axes on which it draws leaky ReLU and its derivative, for x from -5 to 5.
+    """Draws leaky ReLU and its derivative for x from -5 to 5, and returns the Axes.
 
-    Both are computed by `leaky_relu` and its gradient, not by a second formula. Nothing is shown or
-    saved: do that with the Axes, or call `matplotlib.pyplot.show()`.
+    Both are computed with `leaky_relu` and its gradient, not with a second formula. Nothing is
+    shown or saved: use the Axes, or call `matplotlib.pyplot.show()`.
 
     Args:
-        alpha: The slope (dimensionless), a list of slopes that are drawn together, or a `LeakyReLU`
-            whose slopes as they are now are drawn; of more than six, the smallest to the largest in
-            even steps.
+        alpha: The slope (dimensionless), a list of slopes to draw together, or a `LeakyReLU` whose
+            present slopes are drawn; if there are more than six, six quantiles from the smallest to
+            the largest.
         ax: The matplotlib Axes to draw on; None makes a new figure.
 
     Returns:
@@ -37,8 +37,8 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
 
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
-        TypeError: If `alpha` is not numeric, or `ax` no Axes.
-        ValueError: If `alpha` is not finite, or holds no slope or more than 100.
+        TypeError: If `alpha` is not numeric, or `ax` is not an Axes.
+        ValueError: If `alpha` is not finite, or has no slope or more than 100.
 
     Example:
         >>> ax = plot_leaky_relu([0.1, 0.3])
@@ -61,8 +61,8 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
         )
     if slopes.size > _MOST:
         raise ValueError(
-            f"plot_leaky_relu: expected at most {_MOST} slopes, which is more than can be read. "
-            f"Received: alpha={shown(alpha)}, of {slopes.size}. Give some of them."
+            f"plot_leaky_relu: expected at most {_MOST} slopes, to be readable. "
+            f"Received: alpha={shown(alpha)}, with {slopes.size}. Give fewer of them."
         )
     pyplot = _pyplot("plot_leaky_relu")
     if ax is not None and not (isinstance(ax, pyplot.Axes) and ax.name == "rectilinear"):
@@ -72,7 +72,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
         )
     if ax is None:
         _, ax = pyplot.subplots(layout="constrained")
-    # 0 twice: the derivative jumps there, from alpha, which holds at 0 itself, to 1.
+    # 0 and the number above it, as the derivative jumps: it is alpha at 0, and 1 above.
     above_zero = float(np.finfo(np.float32).tiny)
     x = np.concatenate([np.linspace(-5, 0, 501), np.linspace(above_zero, 5, 501)])
     points = tf.constant(x, tf.float32)
@@ -83,7 +83,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
         derivative = tape.gradient(y, points)
         colour = COLOURS[i % len(COLOURS)]
         ax.plot(x, y.numpy(), color=colour, label=f"f, alpha = {slope:.4g}")
-        # Of many, the legend has one each: it would cover the lines.
+        # A longer legend would cover the lines.
         label = f"df/dx, alpha = {slope:.4g}" if slopes.size <= 3 or not i else "_"
         ax.plot(x, derivative.numpy(), "--", color=colour, label=label)
     if slopes.size == 1:
@@ -99,7 +99,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
 
 
 def _annotate(ax: Any, slope: float) -> None:
-    """Says at the lines which slope holds where."""
+    """Labels the two parts of the line with their slopes."""
     ax.annotate(
         f"slope {slope:g} for x <= 0",
         (-3, -3 * slope),
@@ -111,37 +111,37 @@ def _annotate(ax: Any, slope: float) -> None:
 
 
 def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
-    """Returns a Figure of what each activation of a model sees and sends on.
+    """Returns a Figure of the inputs and outputs of each activation of a model.
 
-    For each activation, ours or stock, in a layer of its own or as `activation=`: the distribution
-    of what it sees (filled) and sends on (a line), on a logarithmic scale; the share of what it
-    sees that is negative; how many of its units are dead, which is to send on nothing but 0, with
-    no gradient, for all of the inputs; and its slopes, with a mark for each where there are
-    several. A unit is an index along the last axis. The largest and smallest 0.05 % aren't drawn.
+    For each activation, ours or stock, as a layer or as `activation=`, it draws the distributions
+    of its inputs (filled) and outputs (a line), on a logarithmic scale; and its slopes, with a mark
+    for each if there are several. The title has the share of inputs that are negative, and how many
+    units are dead: their output and gradient are 0 for all of the data. A unit is an index along
+    the last axis. The largest and smallest 0.05 % aren't drawn.
 
-    Data of any size is read batch by batch, and only counts are kept. What takes more than ten
-    seconds shows a progress bar. What is called in a loop, a branch or a `tf.function` of the
-    model's own isn't seen, such as the activations of recurrent layers. A layer that is called
-    twice is drawn twice, but for the steps of `TimeDistributed`; layers of one name are numbered.
+    Data of any size is read batch by batch, and only counts are kept. After ten seconds there is a
+    progress bar. Activations that the model calls in a loop, a branch or its own `tf.function`,
+    such as those of recurrent layers, are not drawn. A layer that is called twice is drawn twice,
+    except for the steps of `TimeDistributed`; layers of the same name are numbered.
 
     Args:
-        model: A built model of `tf.keras`, of any kind. While it is traced, for the first batch and
-            where a later one has another shape, no other thread may use it.
-        inputs: What the model takes: arrays (a list or dict of them for several inputs), a
-            `tf.data.Dataset`, a Keras dataset or an iterable of batches. Of a batch that is a
-            tuple, the first part is taken, as in `fit`. It has to end.
-        layers: The activations to draw, by name or the layers themselves, or a list of them; None
-            draws all that work element by element.
+        model: A built model of `tf.keras`, of any kind. No other thread may use it while it is
+            traced: for the first batch, and for later batches of another shape.
+        inputs: The model's inputs: arrays (a list or dict of them for several inputs), a
+            `tf.data.Dataset`, a Keras dataset or an iterable of batches. If a batch is a tuple, its
+            first part is used, as in `fit`. It must end.
+        layers: The activations to draw: a name, a layer, or a list of these; None draws all that
+            work element by element.
 
     Returns:
         The matplotlib Figure, with one Axes for each activation in the order of the model's layers,
-        and one more for the slopes of each that has several.
+        and another for the slopes of an activation that has several.
 
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
-        TypeError: If `model` is no model of `tf.keras`, or `inputs` no data.
-        ValueError: If `model` isn't built or has no such activations, or `inputs` is empty or not
-            what the model can be called on.
+        TypeError: If `model` is not a model of `tf.keras`, or `inputs` is not data.
+        ValueError: If `model` is not built or has no such activations, or if `inputs` is empty or
+            the model can't be called on it.
 
     Example:
         >>> relu = tf.keras.layers.ReLU(name="relu")
@@ -214,7 +214,7 @@ def _draw_distributions(ax: Any, name: str, seen: Seen, *, small: bool) -> None:
 
 
 def _draw_slopes(ax: Any, slopes: np.ndarray, *, small: bool) -> None:
-    """A mark for each slope along a line."""
+    """Draws a mark for each slope along a line."""
     ax.plot(slopes, np.zeros_like(slopes), "|", color=COLOURS[2], markersize=6 if small else 10)
     ax.set_yticks([])
     ax.tick_params(labelsize="xx-small" if small else "small")

@@ -1,4 +1,4 @@
-"""What the activations of a model see and send on, over data of any size, a batch at a time."""
+"""Reads the inputs and outputs of a model's activations, over data of any size, by batch."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Probe:
 
     Args:
         model: A built model of `tf.keras`, of any kind.
-        layers: The activations to read, by name or themselves; None for all.
-        subject: Whom errors speak for.
+        layers: The activations to read: names or layers; None for all.
+        subject: The name that an error message starts with.
     """
 
     def __init__(self, model: Any, layers: Any, *, subject: str) -> None:
         check_built_model(model, subject=subject)
         self._model, self._subject, self._named = model, subject, layers is not None
         self._targets = _chosen(model, layers, subject)
-        self._layers: dict[str, Any] = {}  # by the names of what was seen
+        self._layers: dict[str, Any] = {}  # by the names of activations that were called
         # A model that asks to be run eagerly may be one that can't be traced.
         self._measure = self._trace if model.run_eagerly else call_traced(self._trace)
 
     def look(self, data: Any) -> dict[str, Seen]:
-        """What each activation sees and sends on, over all of the data, by name."""
+        """Returns a summary of each activation over all of the data, by name."""
         totals: dict[str, Total] = {}
         bar = _LateBar()
         for batch in batches(data, subject=self._subject):
@@ -69,7 +69,7 @@ class Probe:
             raise ValueError(
                 f"{self._subject}: expected activations that the model calls outside of loops, "
                 f"branches and tf.functions of its own. Received: {', '.join(unseen)}. "
-                "What these call can't be read."
+                "Inside of those, activations can't be read."
             )
         return {name: total.seen(slopes_of(self._layers[name])) for name, total in totals.items()}
 
@@ -81,7 +81,7 @@ class Probe:
                 note(
                     error,
                     f"{self._subject}: the error above is of {self._model.name!r}, called on a "
-                    f"batch of the data: {shown(batch)}. Data are what `fit` takes as x.",
+                    f"batch of the data: {shown(batch)}. Give what `fit` takes as x.",
                 )
             raise
 
@@ -91,7 +91,7 @@ class Probe:
 
         def call(target: Target, original: Any, arguments: Any, keywords: Any) -> Any:
             tensors = [x for x in (*arguments, *keywords.values()) if isinstance(x, tf.Tensor)]
-            # What is in the graph of a loop can't leave it, and a tf.function would keep it.
+            # Tensors can't leave the graph of a loop, and a tf.function would keep the probe.
             if tf.compat.v1.get_default_graph() is not graph or not tensors:
                 return original(*arguments, **keywords)
             x = tensors[0]
@@ -125,20 +125,20 @@ class Probe:
 
 
 class Target(NamedTuple):
-    """An activation: the layer that is or has it, and where it is in that."""
+    """An activation: the layer that is or has it, and its attribute there."""
 
     name: str
     holder: Any
     attribute: str
     repeated: bool
-    """Whether its calls are one: TimeDistributed makes one for each step."""
+    """Whether its calls count as one: TimeDistributed calls it at each step."""
 
 
 @contextlib.contextmanager
 def probed(target: Target, call: Callable[..., Any]) -> Iterator[None]:
-    """Has an activation called by `call` while the model is traced.
+    """Has an activation called through `call` while the model is traced.
 
-    The attribute is set past Keras, which would track it, and taken away again.
+    The attribute is set without Keras, which would track it, and is restored at the end.
     """
     holder, attribute = target.holder, target.attribute
     own = attribute in vars(holder)
@@ -158,7 +158,7 @@ def probed(target: Target, call: Callable[..., Any]) -> Iterator[None]:
 
 
 def _chosen(model: Any, layers: Any, subject: str) -> list[Target]:
-    """The activations to read, all of them with another name."""
+    """Returns the activations to read, each with a different name."""
     within = layers_within(model)
     loops = _parts(within, _layers.RNN)
     outside = [each for each in within if id(each) not in loops]
@@ -194,7 +194,7 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[Target]:
 
 
 def _parts(layers: list[Any], kind: Any) -> set[int]:
-    """The ids of the layers within those of a kind."""
+    """Returns the ids of the layers within those of a kind."""
     return {id(part) for each in layers if isinstance(each, kind) for part in layers_within(each)}
 
 
@@ -203,10 +203,10 @@ def _is_name(text: Any, layer: Any) -> bool:
 
 
 def _attributes_of(layer: Any) -> list[str]:
-    """The attributes of a layer that are activations by element; "call" where it is one itself."""
+    """Returns the attributes that are elementwise activations; "call" for the layer itself."""
     if isinstance(layer, _KINDS):
         function = getattr(layer, "activation", None)
-        # What is a layer itself is found by itself.
+        # An activation that is a layer is found separately.
         other = is_layer(function) or any(function is each for each in _NOT_BY_ELEMENT)
         return [] if other else ["call"]
     return [
@@ -218,7 +218,7 @@ def _attributes_of(layer: Any) -> list[str]:
 
 
 def slopes_of(layer: Any) -> np.ndarray | None:
-    """The slopes of an activation layer as a flat array; None for one that has none."""
+    """Returns the slopes of an activation layer as a flat array; None if it has none."""
     if isinstance(layer, LeakyReLU):
         return np.ravel(slopes_in_use(layer)).astype(np.float64)
     if isinstance(layer, _layers.PReLU):
@@ -229,7 +229,7 @@ def slopes_of(layer: Any) -> np.ndarray | None:
 
 
 def check_data(data: Any, *, subject: str) -> None:
-    """Raises what can be known to be wrong with data before any of it is read."""
+    """Raises TypeError or ValueError if data are wrong, as far as that shows without reading."""
     if _is_arrays(data):
         _check_arrays(data, subject)
         return
@@ -247,10 +247,10 @@ def check_data(data: Any, *, subject: str) -> None:
 
 
 def batches(data: Any, *, subject: str) -> Iterator[Any]:
-    """The inputs of a model from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
+    """Yields a model's inputs from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
 
-    Of arrays (one, or a list, tuple or dict of them for several inputs) it makes batches; what
-    the others give is a batch each, of which a tuple holds the inputs first, as in `fit`.
+    Arrays (one, or a list, tuple or dict of them for several inputs) are split into batches. The
+    others yield batches; if these are tuples, the inputs come first, as in `fit`.
     """
     check_data(data, subject=subject)
     if _is_arrays(data):
@@ -265,7 +265,7 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
     if empty:
         raise ValueError(
             f"{subject}: expected data with at least one batch. Received: data={shown(data)}, with "
-            "none. An iterator that was read to its end gives no more."
+            "none. An iterator that was read to its end has no more."
         )
 
 
@@ -287,12 +287,12 @@ def _check_arrays(data: Any, subject: str) -> None:
 
 
 def _is_array(part: Any) -> bool:
-    """Whether it can be sliced: no sparse tensor, and none of a graph that is gone."""
+    """Whether it can be sliced: not a sparse tensor, nor one of a graph that no longer exists."""
     return hasattr(part, "__getitem__") and (not tf.is_tensor(part) or hasattr(part, "numpy"))
 
 
 class _LateBar:
-    """A progress bar for what takes more than ten seconds."""
+    """A progress bar that appears after ten seconds."""
 
     def __init__(self) -> None:
         self._began, self._bar, self._done = time.monotonic(), None, 0

@@ -1,4 +1,4 @@
-"""What is kept of what activations see and send on: counts, added up batch by batch."""
+"""Statistics of the inputs and outputs of activations: counts, added up batch by batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Histogram(NamedTuple):
     counts: np.ndarray
 
     def cropped(self, bins: int, share: float = 0.999) -> Histogram:
-        """The same in about so many bins, around the middle `share` of the numbers and 0."""
+        """Returns about `bins` bins that cover the middle `share` of the numbers, and 0."""
         total = self.counts.sum()
         if not total:
             return Histogram(np.array([-1.0, 0.0, 1.0]), np.zeros(2, np.int64))
@@ -37,24 +37,24 @@ class Histogram(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What one activation saw and sent on. A unit is an index along the last axis: a channel."""
+    """Statistics of one activation. A unit is an index along the last axis: a channel."""
 
     before: Histogram
-    """Of what it saw."""
+    """Of its inputs."""
     after: Histogram
-    """Of what it sent on."""
+    """Of its outputs."""
     share_negative: float
-    """Of the numbers that it saw, how many were below 0."""
+    """Share of its inputs that are below 0."""
     dead: np.ndarray
-    """For each unit, whether it sent on nothing but 0 and had no gradient, for all of the data."""
+    """For each unit, whether its output and gradient are 0 for all of the data."""
     always_negative: np.ndarray
-    """For each unit, whether it saw nothing above 0."""
+    """For each unit, whether it has no input above 0."""
     slopes: np.ndarray | None
-    """The slopes of the activation now, if it has slopes."""
+    """The present slopes of the activation, if it has slopes."""
 
 
 def summary_of(x: Any, y: Any, slope: Any) -> dict[str, tf.Tensor]:
-    """What is kept of one batch: a few numbers for each unit, and two histograms."""
+    """Returns the statistics of one batch: a few numbers for each unit, and two histograms."""
     if slope is None:
         slope = tf.zeros_like(x)
     return {
@@ -68,16 +68,16 @@ def summary_of(x: Any, y: Any, slope: Any) -> dict[str, tf.Tensor]:
 
 
 def _by_unit(holds: Any) -> Any:
-    """Whether it holds for all numbers of each unit; of what has no axis of units, for all."""
+    """Returns whether `holds` is true for all numbers of each unit; without units, for all."""
     if holds.shape.rank == 1:
         holds = holds[:, tf.newaxis]
     return tf.reduce_all(holds, tf.range(tf.rank(holds) - 1))
 
 
 def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Counts from -2**k to 2**k, and the smallest such k.
+    """Returns the smallest k such that all numbers are from -2**k to 2**k, and the counts there.
 
-    Bins are as wide as a power of two, so that the quotient is exact. A number below 0, however
+    Bins have a power of two as width, so that the quotient is exact. A number below 0, however
     small, is in a bin below 0: `tf.histogram_fixed_width` adds 2**k first, which rounds it away.
     """
     x = tf.reshape(x if x.dtype == tf.float64 else tf.cast(x, tf.float32), [-1])
@@ -85,7 +85,7 @@ def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
     reach = tf.reduce_max(tf.abs(tf.concat([x, tf.zeros([1], x.dtype)], 0)))
     reach = tf.where(reach > 0, reach, tf.constant(2.0**-20, x.dtype))
     power = tf.math.ceil(tf.math.log(reach) / tf.math.log(tf.constant(2.0, x.dtype)))
-    # A bin of 2**-100 / 1024 is a normal float32; numbers past 2**127 are in the ends.
+    # A bin of 2**-100 / 1024 is a normal float32; numbers beyond 2**127 are in the last bins.
     power = tf.clip_by_value(power, -100, 127)
     middle = _BINS // 2
     places = tf.floor(x * (middle / 2.0**power))
@@ -96,7 +96,7 @@ def _histogram(x: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 class Total:
-    """The summaries of batches, put together."""
+    """The sum of the statistics of batches."""
 
     def __init__(self) -> None:
         self._counts = self._negative = 0
@@ -104,13 +104,13 @@ class Total:
         self._units: dict[str, np.ndarray] = {}
 
     def add(self, summary: dict[str, Any]) -> None:
-        """Adds the summary of a batch."""
+        """Adds the statistics of a batch."""
         self._counts += int(summary["count"])
         self._negative += int(summary["negative"])
         for name in ("dead", "always_negative"):
             batch = np.atleast_1d(summary[name].numpy())
             before = self._units.get(name, batch)
-            both = np.ones(max(batch.size, before.size), bool)  # batches may have other lengths
+            both = np.ones(max(batch.size, before.size), bool)  # batches may differ in length
             both[: batch.size] &= batch
             both[: before.size] &= before
             self._units[name] = both
@@ -121,7 +121,7 @@ class Total:
             self._histograms[name] = _merged(so_far, made)
 
     def seen(self, slopes: np.ndarray | None) -> Seen:
-        """What was seen in all of them, by an activation that has these slopes now."""
+        """Returns the statistics of all batches, for an activation with these slopes."""
         before, after = (
             Histogram(np.linspace(-(2.0**power), 2.0**power, _BINS + 1), counts)
             for power, counts in (self._histograms[name] for name in ("before", "after"))
@@ -132,7 +132,7 @@ class Total:
 
 
 def _merged(one: tuple[int, np.ndarray], other: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
-    """The sum of two histograms, in the range of the wider."""
+    """Returns the sum of two histograms, over the range of the wider."""
     (low, counts), (power, more) = sorted((one, other), key=lambda each: each[0])
     for _ in range(power - low):
         halved = counts.reshape(-1, 2).sum(1)

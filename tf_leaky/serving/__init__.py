@@ -1,4 +1,4 @@
-"""Any Keras model as a version directory for TensorFlow Serving."""
+"""Exports any Keras model as a version directory for TensorFlow Serving."""
 
 from tf_leaky.serving.export import export_saved_model
 

@@ -1,4 +1,4 @@
-"""Checks an export: what its graph holds, and what it answers in a fresh process."""
+"""Checks an export: its graph, and its answers in a fresh process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tf_leaky.serving import running, signatures
 
 Arrays = dict[str, np.ndarray]
 _logger = logging.getLogger("tf_leaky")
-_PATIENCE = 1800  # seconds, in which the largest model should be loaded and run
-# An isolated Python finds what was installed for all users. NumPy and TensorFlow may be elsewhere,
-# as where PYTHONPATH says: these two folders go to the end of its path.
+_PATIENCE = 1800  # seconds, enough to load and run the largest model
+# An isolated Python finds only what is installed for all users. NumPy and TensorFlow may be
+# elsewhere, such as on PYTHONPATH: so their folders are added to the end of its path.
 _START = """
 import json, runpy, sys
 sys.path += json.loads(sys.argv[1])
@@ -32,10 +32,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def examples(inputs: Any, batch: int = 2) -> Arrays:
-    """Examples for each input: seeded normal floats, zeros for integers, "" for strings.
+    """Returns examples for each input: seeded normal floats, zeros for integers, "" for strings.
 
     There are `batch` of them, unless the model takes only batches of another size. Unknown sizes
-    are 8. Zeros for floats would not show a wrong slope.
+    are 8. With zeros for floats, a wrong slope would not show.
     """
     rng = np.random.default_rng(0)
     made = {}
@@ -51,9 +51,9 @@ def examples(inputs: Any, batch: int = 2) -> Arrays:
 
 
 def predictions(model: Any, inputs: Any, requests: list[Arrays]) -> list[Arrays]:
-    """What `model.predict` returns for each request.
+    """Returns what `model.predict` returns for each request.
 
-    An error of the model stays as it is, with a note that says where it came from.
+    Errors of the model are raised unchanged, with a note that says where they come from.
     """
     try:
         return [running.plain(signatures.predict(model, inputs, arrays)) for arrays in requests]
@@ -61,27 +61,27 @@ def predictions(model: Any, inputs: Any, requests: list[Arrays]) -> list[Arrays]
         shapes = [{name: array.shape for name, array in arrays.items()} for arrays in requests]
         note(
             error,
-            "export_saved_model: the error above is of model.predict, which is run before an "
-            f"export to compare with it. Received: model={model.name!r}, on examples of shapes "
-            f"{shapes}. Nothing was published. If the model isn't meant for such examples, give "
+            "export_saved_model: the error above is of model.predict, which is run to compare the "
+            f"export with it. Received: model={model.name!r}, on examples of shapes "
+            f"{shapes}. Nothing was published. If these examples don't fit the model, give "
             "others as warmup, or check=False.",
         )
         raise
 
 
 def meta_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """The graph and the signatures of the SavedModel `folder`."""
+    """Returns the graph and the signatures of the SavedModel `folder`."""
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     return saved.meta_graphs[0]
 
 
 def forward_nodes(model: Any, graph: Any) -> list[Any]:
-    """The nodes of a GraphDef that a request may run, none of which may be compiled with XLA.
+    """Returns the nodes of a GraphDef that a request may run.
 
-    The backward functions of custom gradients are in the file too, and in no request.
+    The backward functions of custom gradients are in the file too, but no request runs them.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If a node is compiled with XLA.
     """
     library = {function.signature.name: function for function in graph.library.function}
     compiled = {name for name, function in library.items() if function.attr["_XlaMustCompile"].b}
@@ -98,20 +98,20 @@ def forward_nodes(model: Any, graph: Any) -> list[Any]:
 
 
 def _compiled(model: Any, node: str, functions: set[str]) -> str:
-    """What a user can do about a node that has to be compiled."""
+    """Returns the error message for a node that is compiled, with a way out."""
     if any("_conv_xla" in name or "_jit_compiled_convolution" in name for name in functions):
         way_out = (
             "Keras itself compiles convolutions with groups > 1 and channels-first Conv3D, and no "
             "setting turns that off. Split the channels with a Lambda layer, give each group its "
-            "own Conv and concatenate them, which is the same function; take DepthwiseConv2D where "
+            "own Conv and concatenate the results, which computes the same; use DepthwiseConv2D if "
             'each channel is a group; or give Conv3D data_format="channels_last".'
         )
     else:
-        way_out = "Take jit_compile=True out of the layer."
+        way_out = "Remove jit_compile=True from the layer."
     return (
         "export_saved_model: expected a model without jit_compile=True in its forward pass. "
-        f"Received: model={model.name!r}, with {node!r} compiled. TensorFlow Serving answers "
-        f"'XLA compilation disabled' to such a graph. {way_out}"
+        f"Received: model={model.name!r}, with {node!r} compiled. TensorFlow Serving would answer "
+        f"each request with 'XLA compilation disabled'. {way_out}"
     )
 
 
@@ -122,8 +122,8 @@ def log_half_precision(model: Any, signature: Any) -> None:
     names = sorted(name for name, info in both.items() if info.dtype in halves)
     if names:
         _logger.warning(
-            "export_saved_model: %r takes or returns float16 or bfloat16 in %s, to which "
-            "TensorFlow Serving's REST API answers with status 400; gRPC carries them. For REST, "
+            "export_saved_model: %r takes or returns float16 or bfloat16 in %s, which "
+            "TensorFlow Serving's REST API refuses with status 400; gRPC accepts them. For REST, "
             'give Inputs dtype="float32", and end the model with '
             'tf.keras.layers.Activation("linear", dtype="float32").',
             model.name,
@@ -132,13 +132,13 @@ def log_half_precision(model: Any, signature: Any) -> None:
 
 
 def answers(model: Any, folder: Path, requests: list[Arrays], scratch: Path) -> list[Arrays]:
-    """What the SavedModel `folder` answers in a fresh process, on the CPU.
+    """Returns the answers of the SavedModel `folder` in a fresh process, on the CPU.
 
     Args:
         model: The Keras model, for its name.
         folder: The SavedModel.
         requests: Arrays by input name.
-        scratch: A folder for the arrays on their way.
+        scratch: A folder for temporary files.
 
     Raises:
         RuntimeError: If it fails there.
@@ -162,7 +162,7 @@ def answers(model: Any, folder: Path, requests: list[Arrays], scratch: Path) -> 
 
 
 def _failure(command: list[str]) -> str:
-    """Why a process failed: the message of its exception, or the end of what it wrote; else "".
+    """Returns why a process failed: its exception's message, or the end of its output; else "".
 
     Raises:
         OSError: If it could not write its answers.

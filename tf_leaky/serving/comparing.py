@@ -12,15 +12,15 @@ from tensorflow.core.framework import types_pb2
 
 Arrays = dict[str, np.ndarray]
 _logger = logging.getLogger("tf_leaky")
-_PREDICTIONS = 8  # more of them, to find out whether the model samples
-# Relative differences to allow, with an absolute one of 1e-5. On the CPU, in whatever dtype, the
-# graph computes the same bits as predict. Where predict rounds differently, with XLA or on a GPU,
-# the narrowest dtype in the graph decides, and the absolute difference goes by the largest value.
+_PREDICTIONS = 8  # additional ones, to find out whether the model samples
+# Allowed relative differences, with an absolute one of 1e-5. On the CPU, in any dtype, the graph
+# computes the same bits as predict. With XLA or on a GPU, predict may round differently: then the
+# narrowest dtype in the graph decides, and the absolute difference depends on the largest value.
 _CPU, _FLOAT16, _BFLOAT16 = 1e-4, 1e-2, 5e-2
 
 
 def tolerance(model: Any, nodes: list[Any]) -> float:
-    """The relative difference to allow for a graph of these nodes."""
+    """Returns the relative difference to allow for a graph of these nodes."""
     gpu = bool(tf.config.list_physical_devices("GPU"))
     if not (gpu or getattr(model, "jit_compile", False)):
         return _CPU
@@ -75,7 +75,7 @@ def compare(
 
 
 def _differences(expected: Arrays, found: Arrays, tolerance: float) -> list[str]:
-    """What is wrong with each output of `found` that isn't as expected."""
+    """Returns what is wrong with each output of `found` that isn't as expected."""
     wrong = _misnamed(expected, found)
     for name in sorted(expected.keys() & found.keys()):
         if difference := _difference(expected[name], found[name], tolerance):
@@ -84,7 +84,7 @@ def _differences(expected: Arrays, found: Arrays, tolerance: float) -> list[str]
 
 
 def _unlike_samples(expected: Arrays, again: Arrays, found: Arrays) -> list[str]:
-    """What of `found` no sample could be: dtypes, finiteness, shapes that predict always has."""
+    """Returns what no sample could explain: dtypes, finiteness, shapes that predict always has."""
     wrong = _misnamed(expected, found)
     for name in sorted(expected.keys() & found.keys()):
         first, answer = expected[name], found[name]
@@ -92,14 +92,14 @@ def _unlike_samples(expected: Arrays, again: Arrays, found: Arrays) -> list[str]
         if first.dtype != answer.dtype or (same_shape and first.shape != answer.shape):
             wrong.append(f"{name!r}: {_kind(answer)}, expected {_kind(first)}")
         elif _finite(first) != _finite(answer):
-            wrong.append(f"{name!r}: finite, unlike predict's, or the other way round")
+            wrong.append(f"{name!r}: finite, unlike predict's, or vice versa")
     return wrong
 
 
 def _misnamed(expected: Arrays, found: Arrays) -> list[str]:
     missing = [f"{name!r}: it is missing" for name in sorted(expected.keys() - found.keys())]
     more = sorted(found.keys() - expected.keys())
-    return missing + [f"{name!r}: it is no output of predict" for name in more]
+    return missing + [f"{name!r}: it is not an output of predict" for name in more]
 
 
 def _kind(array: np.ndarray) -> str:
@@ -107,7 +107,7 @@ def _kind(array: np.ndarray) -> str:
 
 
 def _difference(expected: np.ndarray, found: np.ndarray, tolerance: float) -> str:
-    """How far `found` is from `expected`, or nothing where that is within the tolerance.
+    """Returns how far `found` is from `expected`; "" if that is within the tolerance.
 
     NaN equals NaN, and an infinity itself: that is the model's answer, and it is logged.
     """
@@ -123,7 +123,7 @@ def _difference(expected: np.ndarray, found: np.ndarray, tolerance: float) -> st
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(found - expected)
     apart[np.isclose(found, expected, rtol=0, atol=0, equal_nan=True)] = 0
-    return f"up to {apart.max():.3g}, where {absolute:.3g} + {tolerance:g} * abs(predict) may be"
+    return f"up to {apart.max():.3g}, allowed are {absolute:.3g} + {tolerance:g} * abs(predict)"
 
 
 def _finite(array: np.ndarray) -> bool:
@@ -133,7 +133,7 @@ def _finite(array: np.ndarray) -> bool:
 def _log(model: Any, expected: Arrays, samples: bool) -> None:
     if samples:
         _logger.warning(
-            "export_saved_model: two predictions of %r for one input differ, so that only the "
+            "export_saved_model: two predictions of %r for one input differ, so only the "
             "shapes, dtypes and finiteness of its export were checked.",
             model.name,
         )
@@ -141,7 +141,7 @@ def _log(model: Any, expected: Arrays, samples: bool) -> None:
     if bad:
         _logger.warning(
             "export_saved_model: %r predicts NaN or infinities in %s, and so does its export; "
-            "TensorFlow Serving's REST answer is then no valid JSON.",
+            "TensorFlow Serving's REST answer is then not valid JSON.",
             model.name,
             bad,
         )

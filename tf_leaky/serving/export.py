@@ -1,4 +1,4 @@
-"""Any Keras model as a version directory that TensorFlow Serving can be trusted with."""
+"""`export_saved_model`: writes any Keras model as a checked version for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -27,70 +27,69 @@ def export_saved_model(
     warmup: Any = None,
     check: bool = True,
 ) -> Path:
-    """Returns the version directory `base_path/<version>` that it writes for TensorFlow Serving.
+    """Exports a model for TensorFlow Serving; returns the version directory `base_path/<version>`.
 
     The version appears whole or not at all, even if the process is killed, and any number of
     threads, processes and hosts may export to one folder. (On Windows, what a killed export left
-    is removed after a week instead of at the next export. Where the system can't refuse to rename
-    onto an existing folder, as macOS, an empty folder that appears under that number at the very
+    behind is removed after a week instead of at the next export. Where renaming onto an existing
+    folder can't be refused, as on macOS, an empty folder that appears under that number at the same
     moment is replaced; a version with files never is.)
 
-    It appears only after a check: a fresh process without Keras and tf_leaky loads the export with
-    TensorFlow's session loader, as `saved_model_cli run` does, and its answers have to equal those
-    of `model.predict`, within rtol=1e-4 and atol=1e-5. (Where predict uses XLA or a GPU, and the
-    graph computes in float16 or a GPU's TF32: within 1e-2 of the value and of the output's largest
-    one; in bfloat16, 5e-2.) The inputs are the warm-up requests, else two seeded examples: normal
+    It appears only after a check. A fresh process without Keras and tf_leaky loads the export with
+    TensorFlow's session loader, as `saved_model_cli run` does, and its answers must equal those of
+    `model.predict`, within rtol=1e-4 and atol=1e-5. (If predict uses XLA or a GPU, and the graph
+    computes in float16 or a GPU's TF32: within 1e-2 of the value and of the output's largest value;
+    in bfloat16, 5e-2.) The inputs are the warm-up requests, else two seeded examples: normal
     numbers for floats, zeros for integers, "" for strings, and 8 for unknown sizes. If two
-    predictions for one input differ, as those of a model that samples, only dtypes, shapes and
-    finiteness are compared. Layers that count their calls or keep a state count these predictions
-    too. Models whose forward pass has to be compiled with XLA are refused with or without the
-    check, since TensorFlow Serving answers each of their requests with an error.
+    predictions for one input differ, as when a model samples, only dtypes, shapes and finiteness
+    are compared. Layers that count their calls or keep a state count these predictions too. Models
+    whose forward pass is compiled with XLA are refused with or without the check, since TensorFlow
+    Serving answers each of their requests with an error.
 
     The signature `serving_default` takes a batch of any size, or the one that a functional model
-    requires. Inputs are named after the `Input`s or the keys of a dict, outputs after the layers
-    they come from or the keys of a dict. Characters other than letters, digits, `_`, `-` and `.`
-    become `_`. Inputs named `self` or as a keyword of Python, or whose names begin with another
-    character than a letter, a digit or `.`, get the prefix `x_`. An Input without a name is
-    `input_0` under Keras 3, and a subclassed model's output that isn't in a dict is `output_0`.
+    requires. Inputs are named after the `Input`s or the keys of a dict, outputs after their layers
+    or the keys of a dict. Characters other than letters, digits, `_`, `-` and `.` become `_`. Names
+    of inputs get the prefix `x_` if they are `self` or a Python keyword, or don't begin with a
+    letter, a digit or `.`. An Input without a name is `input_0` under Keras 3, and a subclassed
+    model's output that isn't in a dict is `output_0`.
 
-    The logger `tf_leaky` warns where a model samples, where its predictions aren't finite, and
-    where inputs or outputs are float16 or bfloat16, which can't travel over TensorFlow Serving's
-    REST API.
+    The logger `tf_leaky` warns if a model samples, if its predictions aren't finite, and if inputs
+    or outputs are float16 or bfloat16, which TensorFlow Serving's REST API doesn't support.
 
     Args:
-        model: A built Keras model, with layers of this package or without. A subclassed one has to
-            be called once; under Keras 3 its inputs are floats, or of the dtypes of `warmup`.
-        base_path: The folder that holds the versions of this model; made if it isn't there, with
-            `~` as the home folder. It must be local or mounted: URLs such as `gs://...` are
-            refused, since folders there can't be renamed atomically.
+        model: A built Keras model, with or without layers of this package. A subclassed model has
+            to be called once; under Keras 3 its inputs are floats, or have the dtypes of `warmup`.
+        base_path: The folder for the versions of this model; created if it doesn't exist. `~` is
+            the home folder. It must be local or mounted: URLs such as `gs://...` are refused, since
+            folders there can't be renamed atomically.
         version: An integer from 1 to 2**63 - 1; None for one above the highest version there.
-        warmup: Examples that TensorFlow Serving runs before it calls the version available: an
+        warmup: Examples that TensorFlow Serving runs before the version becomes available: an
             array; or for several inputs a dict of arrays by name, or a list in their order. It is
-            written as two requests, the first example and the batch of them all; as one, where the
+            written as two requests, the first example and the batch of all; as one request, if the
             model takes only one batch size.
-        check: Whether to run the model and the export before publishing. With False, for models
-            that are too large to run here, neither runs: that the export answers at all, and that
-            it answers as `model.predict` does, is then not known, nor that `warmup` runs, without
-            which a server refuses the version; and a batch size that an Input names is kept.
+        check: Whether to run the model and the export before publishing. Give False for models that
+            are too large to run here. Then nothing shows that the export answers, and answers like
+            `model.predict`, nor that `warmup` runs, without which a server refuses the version; and
+            a batch size that an Input names is kept.
 
     Returns:
         The path of the new version directory.
 
     Raises:
-        TypeError: If `model` is not a Keras model, `base_path` no path, `version` no integer or
-            `check` not True or False.
+        TypeError: If `model` is not a Keras model, `base_path` is not a path, `version` is not an
+            integer, or `check` is not True or False.
         ValueError: If the model is not built, or belongs to several workers (load its file outside
-            of their strategy); its inputs are not known, have no known rank, or are sparse or
-            ragged; its forward pass is compiled with XLA; `base_path` is empty, a URL, not UTF-8 or
-            has one of `[]*?` or (except on Windows) a backslash in it, which TensorFlow takes for
-            patterns; `version` is out of range; or `warmup` does not fit the inputs.
+            of their strategy); if its inputs are unknown, have no known rank, or are sparse or
+            ragged; if its forward pass is compiled with XLA; if `base_path` is empty, a URL, not
+            UTF-8, or contains one of `[]*?` or (except on Windows) a backslash, which TensorFlow
+            reads as patterns; if `version` is out of range; or if `warmup` does not fit the inputs.
         ImportError: If `warmup` is given without tensorflow-serving-api.
-        FileExistsError: If the version is already there, which is never overwritten, or `base_path`
-            is no folder.
+        FileExistsError: If the version already exists, as it is never overwritten, or if
+            `base_path` is not a folder.
         OSError: If the files can't be written, with the reason.
         RuntimeError: If the export fails in the fresh process or answers differently. Nothing is
-            published. An error of `model.predict` is raised as it is, with a note (before
-            Python 3.11, a line in the log) that says on which examples.
+            published then. An error of `model.predict` is raised unchanged, with a note (before
+            Python 3.11, a line in the log) that names the examples.
 
     Example:
         >>> import tempfile
@@ -105,7 +104,7 @@ def export_saved_model(
     if not isinstance(check, bool):
         raise TypeError(
             f"{_SUBJECT}: expected check to be True or False. Received: check={shown(check)}. "
-            "False skips the run of the model and of the export."
+            "False skips running the model and the export."
         )
     base = destination.checked_base(base_path)
     number = destination.checked_version(version)
@@ -118,7 +117,7 @@ def export_saved_model(
     with _KERAS:
         archive = signatures.traced(model, inputs)
     with contextlib.ExitStack() as at_end:
-        # Only the steps that write are explained as errors of the disk: the model has its own.
+        # Only errors of the steps that write are explained: the model may raise its own.
         with explained():
             draft = at_end.enter_context(publishing.draft(base))
             written = draft / "model"
@@ -168,7 +167,7 @@ def _check_alone(model: Any) -> None:
 
 
 def _inputs(model: Any, warmup: Any, check: bool) -> Any:
-    """The tf.TensorSpecs of what the model takes, in its structure."""
+    """Returns the tf.TensorSpecs of the model's inputs, in their structure."""
     inputs = signatures.inputs_of(model, subject=_SUBJECT)
     specs = tf.nest.flatten(inputs)
     dtypes = {}

@@ -1,10 +1,10 @@
-"""Version directories that appear whole or not at all, next to a server that polls their folder.
+"""Writes version directories that appear whole or not at all to a server that polls their folder.
 
 A version is written into a draft: a folder beside the versions, so on the same file system, whose
-name no server takes for a version. The name holds the host and the process. A lock on a file in the
-draft, which the system drops with the process however that ends, tells a live draft from a stale
-one; a process identifier alone would not, as it is used again, and means nothing in another
-container. Where there are no locks, as on Windows, drafts are stale after a week.
+name no server reads as a version. The name contains the host and the process. A lock on a file in
+the draft, which the system releases when the process ends in any way, tells a live draft from a
+stale one. A process identifier alone would not, as it is reused, and means nothing in another
+container. Without locks, as on Windows, drafts are stale after a week.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
-_VERSION = re.compile(r"\s*\+?[0-9]+\s*")  # what it reads as a number: `0012` is version 12
+_VERSION = re.compile(r"\s*\+?[0-9]+\s*")  # what it reads as a version: `0012` is version 12
 _DRAFT = re.compile(r"\.exporting-(?P<host>.+)-[0-9]+-[^-]+")
 _WEEK = 7 * 24 * 3600  # seconds
 _RENAME_NOREPLACE, _AT_FDCWD = 1, -100  # linux/fs.h and linux/fcntl.h
@@ -30,10 +30,10 @@ _RENAME_NOREPLACE, _AT_FDCWD = 1, -100  # linux/fs.h and linux/fcntl.h
 
 @contextlib.contextmanager
 def draft(base: Path) -> Iterator[Path]:
-    """A new folder in `base` that is removed at the end; what processes left that died goes first.
+    """Yields a new folder in `base`, and removes it at the end; first removes stale drafts.
 
-    Drafts of live processes are never touched, nor for a week those of other hosts, whose locks
-    some network file systems don't show.
+    Drafts of live processes are never removed; nor, for a week, are those of other hosts, whose
+    locks some network file systems don't show.
     """
     base.mkdir(parents=True, exist_ok=True)
     _remove_stale(base)
@@ -61,10 +61,10 @@ def _host() -> str:
 
 
 def _lock(folder: Path) -> int | None:
-    """An open file that holds the lock of a draft, or None where there are no locks.
+    """Returns an open file that locks a draft, or None if there are no locks.
 
     Raises:
-        BlockingIOError: If it is held, by any process or thread.
+        BlockingIOError: If any process or thread has the lock.
         FileNotFoundError: If the draft is removed meanwhile.
     """
     try:
@@ -88,7 +88,7 @@ def _lock(folder: Path) -> int | None:
 def _remove_stale(base: Path) -> None:
     for folder in base.glob(".exporting-*"):
         parts = _DRAFT.fullmatch(folder.name)
-        with contextlib.suppress(OSError):  # held, gone, or another user's
+        with contextlib.suppress(OSError):  # locked, gone, or another user's
             old = parts is not None and time.time() - folder.stat().st_mtime > _WEEK
             if parts is not None and (old or parts["host"] == _host()):
                 lock = _lock(folder)
@@ -99,12 +99,12 @@ def _remove_stale(base: Path) -> None:
 
 
 def taken(base: Path, version: int) -> str | None:
-    """The name under which a version is in `base`, or None."""
+    """Returns the name under which a version is in `base`, or None."""
     return _versions(base).get(version)
 
 
 def publish(folder: Path, base: Path, version: int | None) -> Path:
-    """Renames `folder`, once it is on the disk, to a version that isn't there yet.
+    """Renames `folder`, once it is on the disk, to a version that doesn't exist yet.
 
     Args:
         folder: The complete version, on the file system of `base`.
@@ -115,7 +115,7 @@ def publish(folder: Path, base: Path, version: int | None) -> Path:
         The path of the version.
 
     Raises:
-        FileExistsError: If `version` is there, also as an empty folder, or written otherwise.
+        FileExistsError: If `version` exists, also as an empty folder, or under a name like `0012`.
         OverflowError: If there is no higher version.
     """
     _sync_tree(folder)
@@ -127,7 +127,7 @@ def publish(folder: Path, base: Path, version: int | None) -> Path:
         target = base / str(number)
         try:
             if number in there:
-                raise FileExistsError(errno.EEXIST, "is there", there[number])
+                raise FileExistsError(errno.EEXIST, "exists", there[number])
             _rename_to_new(folder, target)
         except FileExistsError:
             if version is not None:
@@ -138,14 +138,14 @@ def publish(folder: Path, base: Path, version: int | None) -> Path:
 
 
 def _versions(base: Path) -> dict[int, str]:
-    """The names in `base` that a server reads as versions, by their numbers."""
+    """Returns the names in `base` that a server reads as versions, by their numbers."""
     names = [path.name for path in base.iterdir()] if base.is_dir() else []
     numbers = {int(name): name for name in names if _VERSION.fullmatch(name)}
     return {number: name for number, name in numbers.items() if number <= MAX_VERSION}
 
 
 def _rename_to_new(folder: Path, target: Path) -> None:
-    """Renames a folder, or raises FileExistsError: a plain rename replaces an empty folder."""
+    """Renames a folder, or raises FileExistsError; a plain rename would replace an empty folder."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, TypeError):  # on macOS and Windows
@@ -155,7 +155,7 @@ def _rename_to_new(folder: Path, target: Path) -> None:
         if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_NOREPLACE) == 0:
             return
         code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS):  # what a system or file system without it says
+    if code not in (errno.EINVAL, errno.ENOSYS):  # from a system or file system without it
         raise OSError(code, os.strerror(code), str(target))
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -168,7 +168,7 @@ def _rename_to_new(folder: Path, target: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Writes every file and folder below, and this one, to the disk."""
+    """Writes a folder, and every file and folder in it, to the disk."""
     for root, _, files in os.walk(folder, topdown=False):
         for name in files:
             _sync(Path(root, name))

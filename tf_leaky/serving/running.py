@@ -2,7 +2,7 @@
 
     python -I running.py EXPORT_DIR INPUTS.npz OUTPUTS.npz [INPUTS.npz OUTPUTS.npz ...]
 
-This is also a script, for a fresh process that cannot import Keras or tf_leaky, so that neither can
+As a script, it runs in a fresh process that cannot import Keras or tf_leaky, so that neither can
 help a SavedModel that would fail in a server. It runs the signature `serving_default` on the arrays
 of each INPUTS.npz, which are named after the signature's inputs, and writes its outputs, by name.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-if __name__ == "__main__":  # before TensorFlow is imported, which imports Keras where it can
+if __name__ == "__main__":  # before TensorFlow is imported, which imports Keras if it can
     sys.modules |= dict.fromkeys(("keras", "tf_keras", "tf_leaky"))  # type: ignore[arg-type]
 
 import tensorflow as tf
@@ -27,13 +27,13 @@ _PACKED = ("size", "bytes")
 
 
 class SavedModel:
-    """A SavedModel in a session. Runs may overlap in threads.
+    """A SavedModel in a session. Threads may run it at the same time.
 
-    Its attribute `signatures` maps names to each SignatureDef, `inputs` and `outputs` the names of
-    `serving_default`'s to each TensorInfo.
+    Its attribute `signatures` maps names to SignatureDefs; `inputs` and `outputs` map the names of
+    those of `serving_default` to TensorInfos.
 
     Args:
-        path: The directory that holds `saved_model.pb`.
+        path: The directory that contains `saved_model.pb`.
 
     Raises:
         RuntimeError: If TensorFlow can't load the model, with its message, or the model has no
@@ -52,7 +52,7 @@ class SavedModel:
         self.inputs, self.outputs = dict(default.inputs), dict(default.outputs)
 
     def run(self, inputs: Mapping[str, Any], signature: str = _DEFAULT) -> dict[str, np.ndarray]:
-        """Returns a signature's outputs for `inputs`, both by name; bfloat16 comes as float32.
+        """Returns a signature's outputs for `inputs`, both by name; bfloat16 becomes float32.
 
         Raises:
             RuntimeError: If there is no such signature, the names are not those of its inputs, or
@@ -92,7 +92,7 @@ def _plain_error(error: Exception) -> RuntimeError:
 
 
 def plain(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays with bfloat16, a dtype of another package than NumPy, as float32."""
+    """Returns the arrays, with float32 for bfloat16, which isn't NumPy's."""
     found = {}
     for name, value in arrays.items():
         array = np.asarray(value, object if isinstance(value, bytes) else None)
@@ -101,10 +101,10 @@ def plain(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an .npz file, of any names and with strings in it, and without a pickle.
+    """Writes an .npz file without pickles; arrays may have any names and contain strings.
 
-    `numpy.savez` takes no array named "file", and NumPy's own dtype of bytes loses zeros at the end
-    of a string: strings are written with their sizes.
+    `numpy.savez` accepts no array named "file", and NumPy's own dtype for bytes loses zeros at the
+    end of a string: so strings are written with their sizes.
     """
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
@@ -118,7 +118,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file that `write_arrays` or `numpy.savez` wrote."""
+    """Returns the arrays of an .npz file that `write_arrays` or `numpy.savez` wrote."""
     with np.load(path) as found:
         arrays = dict(found)
     for name, array in arrays.items():
@@ -130,7 +130,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def main(export_dir: str, *paths: str) -> None:
-    """Runs `serving_default` of `export_dir` on the arrays of each first path, into each second."""
+    """Runs `serving_default` on the arrays of each first path; writes outputs to each second."""
     with SavedModel(export_dir) as model:
         for inputs, outputs in zip(paths[::2], paths[1::2], strict=True):
             write_arrays(outputs, model.run(read_arrays(inputs)))

@@ -1,4 +1,4 @@
-"""What an export takes and returns: its tensors, by name."""
+"""The inputs and outputs of an export, by name."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tf_leaky import keras_compat
 
 
 def inputs_of(model: Any, *, subject: str) -> Any:
-    """The structure that a built model takes, with a tf.TensorSpec for each tensor.
+    """Returns the structure of a built model's inputs, with a tf.TensorSpec for each tensor.
 
-    Each spec has an unknown batch size and a name that no other has: the key of a dict, else the
-    name of the Input.
+    Each spec has an unknown batch size and a unique name: the key of a dict, else the name of the
+    Input.
 
     Raises:
-        ValueError: If the shapes aren't known because the model was never called, or an input is
+        ValueError: If the shapes aren't known because the model was never called, or if an input is
             sparse, ragged, or has no batch axis or no known rank.
     """
     structure = keras_compat.recorded_inputs(model)
     if structure is None:
         raise ValueError(
-            f"{subject}: expected model to have been called, which is when a model without an "
-            f"Input learns its inputs. Received: model={model.name!r}, never called. "
+            f"{subject}: expected model to have been called, as a model without an Input learns "
+            f"its inputs from its first call. Received: model={model.name!r}, never called. "
             "Call it once on data."
         )
     leaves = _leaves(structure)
@@ -41,7 +41,7 @@ def inputs_of(model: Any, *, subject: str) -> Any:
             raise ValueError(
                 f"{subject}: expected inputs that are dense tensors. Received: "
                 f"model={model.name!r}, whose input {name!r} is {leaf!r}. "
-                "Give the model a dense Input, and make it sparse or ragged inside."
+                "Give the model a dense Input, and convert it to sparse or ragged inside."
             )
         if not shape.rank:
             raise ValueError(
@@ -54,9 +54,9 @@ def inputs_of(model: Any, *, subject: str) -> Any:
 
 
 def fixed_batch(model: Any) -> int | None:
-    """The batch size that the Inputs of a functional model name, if they do.
+    """Returns the batch size that the Inputs of a functional model name, or None.
 
-    A Sequential that was called on data names the size of that data, and takes any.
+    A Sequential that was called on data has the size of that data there, but takes any.
     """
     if isinstance(model, tf.keras.Sequential) or getattr(model, "inputs", None) is None:
         return None
@@ -65,14 +65,14 @@ def fixed_batch(model: Any) -> int | None:
 
 
 def records_dtypes(model: Any) -> bool:
-    """Whether the dtypes of a model's inputs are known: not of a subclassed one of Keras 3."""
+    """Whether the dtypes of a model's inputs are known: not for subclassed models of Keras 3."""
     return keras_compat.LEGACY or getattr(model, "inputs", None) is not None
 
 
 def traced(model: Any, inputs: Any) -> Any:
-    """The forward pass on `inputs_of(model)` as signature `serving_default`, ready to be written.
+    """Returns an archive of the forward pass as signature `serving_default`, ready to be written.
 
-    Its outputs are named as those of `predict` here.
+    It takes `inputs_of(model)`. Its outputs have the same names as those of `predict` here.
     """
 
     def serve(inputs: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def traced(model: Any, inputs: Any) -> Any:
 
 
 def predict(model: Any, inputs: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What `model.predict` gives for arrays by the names of `inputs_of(model)`, by name too."""
+    """Returns the outputs of `model.predict` by name, for arrays by the names of `inputs`."""
     specs = tf.nest.flatten(inputs)
     tensors = [tf.cast(arrays[spec.name], spec.dtype) for spec in specs]
     given = tf.nest.pack_sequence_as(inputs, tensors)
@@ -95,9 +95,9 @@ def predict(model: Any, inputs: Any, arrays: dict[str, np.ndarray]) -> dict[str,
 
 
 def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
-    """The outputs of a model by name: the key in a dict, else the name of the layer they are of.
+    """Returns a model's outputs by name: the key in a dict, else the name of their layer.
 
-    A subclassed model that returns no dict has `output_0` and so on.
+    The outputs of a subclassed model that aren't in a dict are `output_0` and so on.
     """
     leaves = _leaves(outputs)
     layers = getattr(model, "output_names", None)
@@ -110,7 +110,7 @@ def named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
 
 
 def _leaves(structure: Any, key: str = "") -> list[tuple[str, Any]]:
-    """What a structure holds, in the order of `tf.nest`, each with its key if it is in a dict."""
+    """Returns the leaves of a structure as `tf.nest` orders them, each with its key in a dict."""
     if isinstance(structure, Mapping):
         parts = [(str(name), structure[name]) for name in sorted(structure)]
     elif isinstance(structure, list | tuple):
@@ -121,25 +121,25 @@ def _leaves(structure: Any, key: str = "") -> list[tuple[str, Any]]:
 
 
 def _input_name(leaf: Any, i: int) -> str:
-    """The name of an Input; one without is numbered in its model, not in the process as Keras."""
+    """Returns the name of an Input; unnamed ones are numbered per model, not per process."""
     name = getattr(leaf, "name", None)
     return f"input_{i}" if name is None or name.startswith("keras_tensor") else name
 
 
 def _clean(name: str) -> str:
-    """The name as that of a tensor may be."""
+    """Returns the name with only characters that a tensor's name may have."""
     return re.sub("[^A-Za-z0-9_.-]", "_", name)
 
 
 def _argument(name: str) -> str:
-    """The name as that of an argument of a tf.function may be, which has more limits."""
+    """Returns the name as an argument of a tf.function may have it, which has more limits."""
     clean = _clean(name)
     usable = re.match("[A-Za-z0-9.]", clean) and clean != "self" and not keyword.iskeyword(clean)
     return clean if usable else "x_" + clean.lstrip("_-")
 
 
 def _unique(names: list[str]) -> list[str]:
-    """The names as those of tensors may be, with a number after one that is there in any case."""
+    """Returns valid names of tensors, with numbers after those that are equal but for case."""
     unique: list[str] = []
     for name in names:
         clean = _clean(name)

@@ -1,7 +1,7 @@
-"""Requests that TensorFlow Serving replays before it calls a version available.
+"""Requests that TensorFlow Serving replays before a version becomes available.
 
-So the first real request is as fast as the next. A record that doesn't fit makes the model fail to
-load: what is written here was checked against the signature first.
+So the first real request is as fast as the next. With a record that doesn't fit, the model fails to
+load: so requests are checked against the signature before they are written.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Arrays = dict[str, np.ndarray]
 
 
 def requests(warmup: Any, specs: dict[str, Any]) -> list[Arrays]:
-    """The requests that `warmup` stands for: its first row, then all of it.
+    """Returns the requests that `warmup` stands for: its first row, then all of it.
 
-    Where the batch size is fixed, all of it.
+    If the batch size is fixed, only all of it.
 
     Args:
         warmup: An array; or for several inputs a dict of arrays by name, or a list in their order.
         specs: The tf.TensorSpec of each input, by name.
 
     Raises:
-        ImportError: If tensorflow-serving-api isn't installed, which `write` needs.
+        ImportError: If tensorflow-serving-api, which `write` needs, isn't installed.
         ValueError: If its names, dtypes or shapes are not those of the inputs.
     """
     _apis()
@@ -38,8 +38,8 @@ def requests(warmup: Any, specs: dict[str, Any]) -> list[Arrays]:
     sizes = {name: len(array) for name, array in arrays.items()}
     if len(set(sizes.values())) > 1 or 0 in sizes.values():
         raise ValueError(
-            "export_saved_model: expected warmup to have as many examples for each input, at least "
-            f"one. Received: warmup with {sizes}. Give arrays of one and the same batch."
+            "export_saved_model: expected warmup to have equally many examples for each input, at "
+            f"least one. Received: warmup with {sizes}. Give arrays with the same first size."
         )
     first = {name: array[:1] for name, array in arrays.items()}
     whole = 1 in sizes.values() or any(spec.shape[0] for spec in specs.values())
@@ -47,15 +47,15 @@ def requests(warmup: Any, specs: dict[str, Any]) -> list[Arrays]:
 
 
 def dtypes(warmup: Any, specs: dict[str, Any]) -> dict[str, Any]:
-    """The dtypes of the inputs of which they aren't recorded, by name: those of `warmup`.
+    """Returns the dtypes of `warmup` by name, for inputs whose dtypes aren't recorded.
 
-    Floats stay as they are in `specs`: those of NumPy are float64, which no model means.
+    Floats have the dtype in `specs`: NumPy's default is float64, which models rarely expect.
     """
     found = {}
     for name, value in _named(warmup, specs):
         try:
             dtype = tf.convert_to_tensor(value).dtype
-        except Exception:  # of any kind: `requests` says what is wrong with it
+        except Exception:  # of any kind: `requests` raises an error with the reason
             dtype = specs[name].dtype
         found[name] = specs[name].dtype if dtype.is_floating else dtype
     return found
@@ -75,14 +75,14 @@ def _named(warmup: Any, specs: dict[str, Any]) -> list[tuple[str, Any]]:
         received = sorted(given) if given else type(warmup).__qualname__
         raise ValueError(
             f"export_saved_model: expected warmup for the inputs {names}. "
-            f"Received: warmup={shown(received)}. Give an array for one input, a dict of "
-            "arrays by name for several, or a list in this order."
+            f"Received: warmup={shown(received)}. Give an array for one input; for several, a "
+            "dict of arrays by name, or a list in this order."
         )
     return [(name, given[name]) for name in names]
 
 
 def _array(value: Any, spec: Any, name: str) -> np.ndarray:
-    """`value` in the dtype of `spec` (bfloat16: in float32), whose shape it must have."""
+    """Returns `value` in the dtype of `spec` (float32 for bfloat16), whose shape it must fit."""
     expected = f"the input {name!r}, of shape {tuple(spec.shape)} and dtype {spec.dtype.name}"
     try:
         with np.errstate(over="raise"):
@@ -99,7 +99,7 @@ def _array(value: Any, spec: Any, name: str) -> np.ndarray:
 
 
 def _converted(value: Any, dtype: Any, name: str) -> np.ndarray:
-    """`value` in NumPy's dtype for that of TensorFlow, if that loses no more than precision."""
+    """Returns `value` in a TensorFlow dtype's NumPy dtype, if that loses only precision."""
     array, target = np.asarray(value), np.dtype(dtype.as_numpy_dtype)
     if dtype == tf.string:
         texts = [text.encode() if isinstance(text, str) else text for text in array.ravel()]
@@ -115,7 +115,7 @@ def _converted(value: Any, dtype: Any, name: str) -> np.ndarray:
         fits = fits and (not integers or np.array_equal(converted, array))
     if not fits:
         text = np.array2string(array, threshold=8)
-        raise ValueError(f"expected {name!r} to hold {dtype.name}, received {array.dtype}: {text}")
+        raise ValueError(f"expected {name!r} to be {dtype.name}, received {array.dtype}: {text}")
     return converted
 
 
@@ -138,7 +138,7 @@ def write(requests: list[Arrays], specs: dict[str, Any], folder: Path, model_nam
 
 
 def read(folder: Path) -> list[Arrays]:
-    """The requests that are in the version `folder`, as a server would find them."""
+    """Returns the requests in the version `folder`, as a server would read them."""
     _, _, prediction_log_pb2 = _apis()
     found = []
     for record in tf.data.TFRecordDataset(str(folder / _PATH)).as_numpy_iterator():
