@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 
+from sphinx.util.inspect import signature, stringify_signature
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "tf_leaky"
@@ -49,6 +51,15 @@ def _tables(app, what, name, obj, options, lines):
     lines[:] = found
 
 
+def _arguments(app, what, name, obj, options, arguments, result):
+    """A class's own arguments: Keras's `Layer.__new__` hides them behind `*args, **kwargs`."""
+    if what == "class":
+        own = signature(obj.__init__, bound_method=True)
+        arguments = stringify_signature(own, show_annotation=False, show_return_annotation=False)
+    return arguments, result
+
+
 def setup(app):
     """Sphinx calls this."""
+    app.connect("autodoc-process-signature", _arguments)
     app.connect("autodoc-process-docstring", _tables, priority=100)  # before napoleon

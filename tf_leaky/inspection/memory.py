@@ -103,7 +103,7 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
 
     Args:
         model: A built model of `tf.keras`, of any kind. It is not touched.
-        inputs: What the model is called on: arrays or `tf.TensorSpec`s, one or a list, tuple or
+        inputs: What the model is called on: an array or a `tf.TensorSpec`, or a list, tuple or
             dict of them. Their shapes have to be known, the batch included. Arrays of floats count
             as `fit` takes them, in Keras's `floatx()`.
 

@@ -47,9 +47,9 @@ def export_saved_model(
     check, since TensorFlow Serving answers each of their requests with an error.
 
     The signature `serving_default` takes a batch of any size, or the one that a functional model
-    requires. Inputs are named after the `Input`s or the keys of a dict, outputs after the layers
-    they come from or the keys of a dict. Characters other than letters, digits, `_`, `-` and `.`
-    become `_`. Inputs named `self` or as a keyword of Python, or whose names begin with another
+    requires. Inputs are named after the `Input` layers or the keys of a dict, outputs after the
+    layers they come from or the keys of a dict. Characters other than letters, digits, `_`, `-` and
+    `.` become `_`. Inputs named `self` or as a keyword of Python, or whose names begin with another
     character than a letter, a digit or `.`, get the prefix `x_`. An Input without a name is
     `input_0` under Keras 3, and a subclassed model's output that isn't in a dict is `output_0`.
 
