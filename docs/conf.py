@@ -15,7 +15,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["performance_tables.md"]  # included by performance.md
 html_theme = "furo"
 html_title = "tf_leaky"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 nb_execution_mode = "cache"  # again where a notebook has changed
 nb_execution_raise_on_error = True
