@@ -22,6 +22,7 @@ nb_execution_mode = "cache"  # again where a notebook has changed
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
 nb_merge_streams = True
+nb_output_stderr = "remove"  # what TensorFlow logs
 myst_heading_anchors = 3
 
 napoleon_custom_sections = [
