@@ -15,7 +15,7 @@ MEMORY = "without BatchNormalization, default threads"
 BLOCKS = {
     "BN + Keras LeakyReLU": "BN, Keras LeakyReLU",
     "BN + ReLU": "BN, Keras ReLU",
-    "BN + ours": "BN, ours LeakyReLU",
+    "BN + ours": "BN, our LeakyReLU",
     "BatchNormLeakyReLU": "BatchNormLeakyReLU",
 }
 
@@ -70,7 +70,7 @@ def draw_blocks(results: dict[str, Any], path: Path) -> None:
 def _bars(axes: Any, figures: dict[str, float], form: str, size: int = 8) -> None:
     names = sorted(figures, key=figures.__getitem__, reverse=True)
     colours = [
-        OURS if "ours" in n or "BatchNormLeaky" in n else RELU if "Keras ReLU" in n else THEIRS
+        OURS if "our" in n or "BatchNormLeaky" in n else RELU if "Keras ReLU" in n else THEIRS
         for n in names
     ]
     bars = axes.barh(names, [figures[name] for name in names], color=colours)

@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 
+from sphinx.util.inspect import signature, stringify_signature
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "tf_leaky"
@@ -13,12 +15,14 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["performance_tables.md"]  # included by performance.md
 html_theme = "furo"
 html_title = "tf_leaky"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 nb_execution_mode = "cache"  # again where a notebook has changed
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
 nb_merge_streams = True
+nb_output_stderr = "remove"  # what TensorFlow logs
 myst_heading_anchors = 3
 
 napoleon_custom_sections = [
@@ -49,6 +53,15 @@ def _tables(app, what, name, obj, options, lines):
     lines[:] = found
 
 
+def _arguments(app, what, name, obj, options, arguments, result):
+    """A class's own arguments: Keras's `Layer.__new__` hides them behind `*args, **kwargs`."""
+    if what == "class":
+        own = signature(obj.__init__, bound_method=True)
+        arguments = stringify_signature(own, show_annotation=False, show_return_annotation=False)
+    return arguments, result
+
+
 def setup(app):
     """Sphinx calls this."""
+    app.connect("autodoc-process-signature", _arguments)
     app.connect("autodoc-process-docstring", _tables, priority=100)  # before napoleon

@@ -204,7 +204,7 @@ def page(previous=""):
             if measurable(name):
                 found[name] = answers(function, alpha)
         lines += [f"## alpha = {alpha:g}", "", f"| x | tf_leaky | {' | '.join(PEERS)} |"]
-        lines += ["| --- " * (2 + len(PEERS)) + "|"]
+        lines += ["| --- | :--- " + "| --- " * len(PEERS) + "|"]
         for i, point in enumerate(POINTS):
             row = [point, "; ".join(right(point, alpha)[0])]
             for column, name in enumerate(PEERS):

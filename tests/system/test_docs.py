@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pytest
 from conftest import KERAS_3
 
+import tf_leaky
 from benchmarks import pages
 from benchmarks.figure import BLOCKS
 
@@ -40,6 +41,13 @@ def test_every_page_says_what_its_reader_can_do_and_is_in_the_contents():
         assert re.search(rf"^{page.stem}$", contents, re.M), page
         opening = page.read_text().splitlines()[2]
         assert opening.startswith("After this page you "), page
+
+
+def test_reference_has_every_public_name():
+    documented = re.findall(
+        r"^\.\. .*:: tf_leaky\.(\w+)$", (DOCS / "reference.md").read_text(), re.M
+    )
+    assert sorted(documented) == sorted(tf_leaky.__all__)
 
 
 def test_tables_and_picture_of_the_documentation_are_made_from_results(tmp_path):

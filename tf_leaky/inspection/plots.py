@@ -33,7 +33,7 @@ def plot_leaky_relu(alpha: Any = DEFAULT_ALPHA, *, ax: Any = None) -> Any:
         ax: The matplotlib Axes to draw on; None makes a new figure.
 
     Returns:
-        The Axes: for each slope a solid line, f(x), and a dashed line, its derivative.
+        The Axes, with a solid line, f(x), and a dashed line, its derivative, for each slope.
 
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
