@@ -167,3 +167,26 @@ def test_exports_compute_the_same(name, tmp_path):
     looks.quietly(made["converted"].export, tmp_path / "export")
     served = tf.saved_model.load(tmp_path / "export")
     np.testing.assert_allclose(served.serve(x), looks.outputs(oracle, x)[0], rtol=1e-5, atol=1e-6)
+
+
+class Wider(tf.keras.layers.Layer):
+    def build(self, shape):
+        self.dense = tf.keras.layers.Dense(2)
+        self.dense.build(shape[:-1] + (shape[-1],))  # noqa: RUF005, as a list refuses it
+        self.relu = tf.keras.layers.ReLU()
+        super().build(shape)
+
+    def call(self, x):
+        return self.relu(self.dense(x))
+
+
+def test_layer_that_counts_on_tuples_is_built_from_a_file(tmp_path):
+    """As that of KerasHub's DeepLabV3, which Keras itself can't build from a file."""
+    model = tf.keras.Sequential([tf.keras.Input((3,)), Wider(name="wider")])
+    new = convert(model, alpha=SLOPE)
+    new.save(tmp_path / "new.keras")
+    loaded = tf.keras.models.load_model(
+        tmp_path / "new.keras", custom_objects={"Wider": Wider}, compile=False
+    )
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    np.testing.assert_array_equal(loaded(x), new(x))

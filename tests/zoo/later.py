@@ -189,6 +189,46 @@ def encoder():
     return Encoder(), {"tokens": tf.constant(whole(9, 3, 5)), "offsets": normal(3, 5, 4)}
 
 
+class Part(layers.Layer):
+    """A function among its arguments, and no `get_config`: only its owner can make it again."""
+
+    def __init__(self, width, act, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.act = layers.Dense(width), act
+
+    def build(self, shape):
+        self.dense.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        return self.act(self.dense(x) - 0.2)
+
+
+class Parts(layers.Layer):
+    def __init__(self, width=4, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def build(self, shape):
+        self.parts = [Part(self.width, relu.nn, name=f"part_{i}") for i in range(2)]
+        for part in self.parts:
+            part.build(shape)
+            shape = (*shape[:-1], self.width)
+        super().build(shape)
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+    def get_config(self):
+        return super().get_config() | {"width": self.width}
+
+
+def staged():
+    return tf.keras.Sequential([tf.keras.Input((3,)), Parts(), layers.Dense(2)]), normal(4, 3)
+
+
 add("later: an Inception block", inception, relus=8)
 add("later: pairs, and a late activation", excited, relus=2, slopes=1)
 add("later: a model that takes more", distilled, relus=2)
@@ -198,3 +238,4 @@ add("later: shared across models", shared_across_models, relus=2)
 add("later: several losses", several_losses, relus=1, compiled=True)
 add("later: hosted PReLUs, never called", hosted_prelus_never_called, relus=1, slopes=2)
 add("later: models in a dict", encoder, relus=3)
+add("later: parts without a config", staged, relus=2)

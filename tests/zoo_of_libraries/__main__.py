@@ -109,8 +109,11 @@ def tried(name):
 def fault(outcomes, trial):
     """Whose fault a failure is: the library's, where Keras can't do the same with its model.
 
-    The files of `to_keras` hold no slopes of layers that make their own ReLU, and it warns of that.
+    So is a layer that its class can't make again of its config, which the error has to name. The
+    files of `to_keras` hold no slopes of layers that make their own ReLU, and it warns of that.
     """
+    if any("expected layers that from_config" in said for said in outcomes.values()):
+        return "the library's"
     if trial == "reload back" and outcomes.get("back") == "ok, but files":
         return "said"
     stocks = ("reload stock", "reload plain") if trial.startswith("reload") else ("stock_clone",)

@@ -55,6 +55,11 @@ class Converted:
             ],
         }
 
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Builds the layer for the shapes in a config. A file has lists in place of tuples."""
+        shapes = {key: tuple(x) if isinstance(x, list) else x for key, x in config.items()}
+        super().build_from_config(shapes)  # type: ignore[misc]
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Returns a layer of the user's class that a config names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import tensorflow as tf
@@ -32,8 +33,9 @@ def identity_of(layer: Any, found: Any = None) -> dict[str, Any]:
     """Returns the arguments that a layer or an operation of a graph shares with its replacement."""
     if not is_layer(layer):
         return {"name": layer.name, "dtype": _dtype_of(layer)}
-    name, config = layer.name.replace(".", "_"), layer.get_config()
-    dtype = config.get("dtype", layer.compute_dtype)
+    name, dtype = layer.name.replace(".", "_"), layer.compute_dtype
+    with contextlib.suppress(NotImplementedError):  # a constructor with arguments of any type
+        dtype = layer.get_config().get("dtype", dtype)
     if found is layer and not isinstance(layer, _STANDING):
         dtype = _dtype_of(layer)
     return {"name": name, "trainable": layer.trainable, "dtype": dtype}

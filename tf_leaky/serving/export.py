@@ -47,7 +47,7 @@ def export_saved_model(
     Serving answers each of their requests with an error.
 
     The signature `serving_default` takes a batch of any size, or the one that a functional model
-    requires. Inputs are named after the `Input`s or the keys of a dict, outputs after their layers
+    requires. Inputs are named after the `Input` layers or dict keys, outputs after their layers
     or the keys of a dict. Characters other than letters, digits, `_`, `-` and `.` become `_`. Names
     of inputs get the prefix `x_` if they are `self` or a Python keyword, or don't begin with a
     letter, a digit or `.`. An Input without a name is `input_0` under Keras 3, and a subclassed
