@@ -50,7 +50,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
         },
     ),
     "memory": (memory, lambda given: {"runs": given.processes}),
-    "batch_norm": (batch_norm, lambda given: {}),
+    "batch_norm": (batch_norm, lambda given: {"processes": given.processes}),
     "kept": (kept, lambda given: {"processes": given.processes}),
     "learning": (learning, lambda given: {}),
     "precision": (precision, lambda given: {}),

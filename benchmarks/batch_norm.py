@@ -45,7 +45,7 @@ def measure(
     processes: int = 5,
     settings: tuple[str, ...] = tuple(SETTINGS),
     layers: int = 20,
-    side: int = 128,
+    side: int = 96,
     count: int = 8,
 ) -> dict[str, Any]:
     """MiB and seconds of each net by setting: medians, spreads and ratios to BN + ReLU."""
