@@ -1,8 +1,9 @@
-"""The largest batch that trains where memory is limited: each trial in a process of its own.
+"""The largest batch, and the largest image, that trains where memory is limited.
 
-20 times (Conv2D of 32 channels, 3 x 3, then the activation) on images of 64 x 64 x 32. The process
-takes one step on one image, then limits its address space to what it has by now and 1 GiB more, and
-takes a step on the batch: it succeeds, or there is no memory.
+20 times (Conv2D of 32 channels, 3 x 3, then the activation) on images of 64 x 64 x 32, or on 8
+larger ones. Each trial is a process of its own, which takes one step on one small image, then
+limits its address space to what it has by now and 1 GiB more, and takes a step on the batch: it
+succeeds, or there is no memory.
 """
 
 from __future__ import annotations
@@ -15,24 +16,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import batch_norm
 from benchmarks.nets import compiled_net, images
 from benchmarks.tables import table
 
 OURS = ("ours, fixed", "ours, one slope", "ours, per channel")
 PEERS = ("Keras LeakyReLU", "Keras PReLU, per channel")
-SIDE = 64
+BLOCKS = ("BN + ReLU", "BN + Keras LeakyReLU", "BatchNormLeakyReLU")
+SIDE, COUNT = 64, 8  # of images whose number is looked for; of images whose side is
+STEP = 2  # pixels
 BUDGET = 1 << 30  # bytes
-LIMIT = 256  # images
+LIMIT = 256  # images, or steps of a side
 
 
 def measure(*, progress: Any) -> dict[str, Any]:
-    """The largest batch of each net, in images, and the ratios of ours to the peers'."""
-    images = {}
-    for name in ("Keras ReLU", *OURS, *PEERS):
+    """The largest batch and image of each net, and the ratios of ours to the peers'."""
+    images, sides = {}, {}
+    for name in ("Keras ReLU", *OURS, *PEERS, *BLOCKS):
         progress.start(f"Largest batch in 1 GiB, {name}", LIMIT.bit_length() - 1)
         images[name] = largest(lambda size, name=name: _trains(name, size), progress.step)
+    for name in BLOCKS:
+        progress.start(f"Largest image in 1 GiB, {name}", LIMIT.bit_length() - 1)
+
+        def trains(steps: int, name: str = name) -> bool:
+            return _trains(name, COUNT, STEP * steps)
+
+        sides[name] = STEP * largest(trains, progress.step)
     ratios = {mine: {f"/ {peer}": images[mine] / images[peer] for peer in PEERS} for mine in OURS}
-    return {"images": images, "ratios": ratios}
+    return {"images": images, "sides": sides, "ratios": ratios}
 
 
 def report(results: dict[str, Any]) -> str:
@@ -40,10 +51,16 @@ def report(results: dict[str, Any]) -> str:
     images = {name: {"images": count} for name, count in results["images"].items()}
     return "\n".join(
         [
-            table("Largest batch that trains in 1 GiB", images),
+            table(f"Largest batch of {SIDE} x {SIDE} pixels that trains in 1 GiB", images),
+            *_of_sides(results.get("sides", {})),  # which an older run lacks
             table("Larger than a peer's, times", results["ratios"]),
         ]
     )
+
+
+def _of_sides(sides: dict[str, int]) -> list[str]:
+    rows = {name: {"pixels wide and high": side} for name, side in sides.items()}
+    return [table(f"Largest images of which {COUNT} train in 1 GiB", rows)] if rows else []
 
 
 def largest(trains: Callable[[int], bool], progress: Callable[[], None]) -> int:
@@ -58,8 +75,8 @@ def largest(trains: Callable[[int], bool], progress: Callable[[], None]) -> int:
     return works
 
 
-def _trains(activation: str, size: int) -> bool:
-    command = [sys.executable, "-m", "benchmarks.batch", activation, str(size)]
+def _trains(activation: str, size: int, side: int = SIDE) -> bool:
+    command = [sys.executable, "-m", "benchmarks.batch", activation, str(size), str(side)]
     # More arenas would reserve addresses that nobody uses.
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
@@ -68,10 +85,13 @@ def _trains(activation: str, size: int) -> bool:
     return done.returncode == 0
 
 
-def train_within(activation: str, size: int, *, budget: int = BUDGET, side: int = SIDE) -> None:
-    """Takes a step on so many images, in at most `budget` bytes more than one on one image took."""
-    model = compiled_net(activation, normalised=False, side=side)
-    model.train_on_batch(images(1, side), images(1, side))
+def train_within(activation: str, size: int, side: int, *, budget: int = BUDGET) -> None:
+    """Takes a step on so many images, in at most `budget` bytes more than a small one took."""
+    if activation in BLOCKS:
+        model = batch_norm.compiled_net(activation, "graph", layers=20, side=None)
+    else:
+        model = compiled_net(activation, normalised=False, side=None)
+    model.train_on_batch(images(1, 16), images(1, 16))
     x = images(size, side)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + budget
@@ -82,4 +102,4 @@ def train_within(activation: str, size: int, *, budget: int = BUDGET, side: int 
 
 
 if __name__ == "__main__":
-    train_within(sys.argv[1], int(sys.argv[2]))
+    train_within(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -116,7 +116,7 @@ def steps(block: str, setting: str, layers: int, side: int, count: int) -> dict[
     return {"MiB": peak, "seconds": statistics.median(seconds), "loss": losses[-1]}
 
 
-def compiled_net(block: str, setting: str, *, layers: int, side: int) -> Any:
+def compiled_net(block: str, setting: str, *, layers: int, side: int | None) -> Any:
     """A compiled model of so many convolutions, each with a block of `BLOCKS` after it."""
     import tensorflow as tf
 

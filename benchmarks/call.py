@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks.op import ALPHA, prelu, stock_leaky_relu
 from benchmarks.tables import table
-from benchmarks.timing import interleaved_medians
+from benchmarks.timing import interleaved, summary
 from tf_leaky import LeakyReLU, leaky_relu
 
 SHAPE = (2, 1024)
@@ -39,7 +39,7 @@ _NOTHING = list(RIVALS)[-2:]
 
 
 def measure(*, rounds: int, progress: Any) -> dict[str, Any]:
-    """Median seconds of a call, and its ratio to Keras LeakyReLU's."""
+    """Median seconds of a call, and its ratio to Keras LeakyReLU's, with their quartiles."""
     x = tf.constant(np.random.default_rng(0).standard_normal(SHAPE, np.float32))
     expected = np.where(x.numpy() > 0, x, ALPHA * x.numpy())
     calls = {}
@@ -48,15 +48,14 @@ def measure(*, rounds: int, progress: Any) -> dict[str, Any]:
         np.testing.assert_allclose(activation(x), x if name in _NOTHING else expected, rtol=1e-6)
         calls[name] = lambda activation=activation: activation(x)
     progress.start("eager calls", rounds)
-    seconds = interleaved_medians(calls, rounds=rounds, progress=progress.step)
-    return {
-        "seconds": seconds,
-        f"ratios to {BASE}": {name: each / seconds[BASE] for name, each in seconds.items()},
-    }
+    seconds = interleaved(calls, rounds=rounds, progress=progress.step)
+    return summary(seconds, {name: (name, BASE) for name in RIVALS})
 
 
 def report(results: dict[str, Any]) -> str:
     """The table of `measure`'s results."""
-    ratios = results[f"ratios to {BASE}"]
-    rows = {name: {f"/ {BASE}": ratio} for name, ratio in ratios.items()}
+    rows = {
+        name: {f"/ {BASE}": ratio, "quartiles": results["ratios, quartiles"][name]}
+        for name, ratio in results["ratios"].items()
+    }
     return table("Eager call of 2048 elements, ratio of medians", rows)

@@ -2,7 +2,8 @@
 
 Each net takes two training steps in a process of its own, on a small and on a large batch, several
 times. The growth of the median peak from one to the other, beside the growth of the count. Inputs
-are there before the first look at the memory, so that they count in neither.
+are there before the first look at the memory, so that they count in neither. "fused" is the net
+that `convert(..., fuse_batch_norm=True)` makes of the one of that name.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from benchmarks.tables import table
 # Shapes of one example, and the small and the large batch.
 NETS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
     "ResNet50": ((128, 128, 3), (4, 20)),
+    "ResNet50, fused": ((128, 128, 3), (4, 20)),
     "U-Net": ((64, 64, 3), (4, 36)),
+    "U-Net, fused": ((64, 64, 3), (4, 36)),
     "U-Net, mixed_float16": ((64, 64, 3), (4, 36)),
     "LSTM": ((128, 64), (32, 288)),
     "transformer block": ((128, 128), (8, 72)),
     "DCGAN discriminator": ((64, 64, 3), (8, 136)),
+    "DCGAN discriminator, fused": ((64, 64, 3), (8, 136)),
 }
 
 
@@ -48,6 +52,9 @@ def measure(*, progress: Any, processes: int = 5, nets: tuple[str, ...] = tuple(
             "most": max(grown) / 2**20,
             "counted / measured": counted / growth,
         }
+        stock = net.removesuffix(", fused")
+        if stock != net and stock in results:
+            results[net]["measured / stock"] = growth / (2**20 * results[stock]["measured, MiB"])
     return results
 
 
@@ -95,6 +102,10 @@ def build(net: str) -> Any:
     """A net of `NETS`."""
     import tensorflow as tf
 
+    if net.endswith(", fused"):
+        from tf_leaky import convert
+
+        return convert(build(net.removesuffix(", fused")), alpha=0.01, fuse_batch_norm=True)
     keras = tf.keras.layers
     name, _, policy = net.partition(", ")
     if policy:

@@ -18,13 +18,13 @@ ACTIVATIONS = (
 )
 
 
-def compiled_net(activation: str, *, normalised: bool, side: int, layers: int = 20) -> Any:
+def compiled_net(activation: str, *, normalised: bool, side: int | None, layers: int = 20) -> Any:
     """A compiled model of (Conv2D of 32 channels, 3 x 3, then the activation), on square images.
 
     Args:
         activation: One of `ACTIVATIONS`.
         normalised: Whether BatchNormalization stands between the two.
-        side: Height and width of the images, in pixels.
+        side: Height and width of the images, in pixels; None for any.
         layers: How many times.
     """
     import tensorflow as tf

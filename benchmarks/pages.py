@@ -1,7 +1,7 @@
-"""`python -m benchmarks.pages RESULTS.json [...]`: the tables and the picture of the documentation.
+"""`python -m benchmarks.pages RESULTS.json [...]`: the tables and pictures of the documentation.
 
-It writes `docs/performance_tables.md` and `docs/pictures/memory.png`. Where several runs have one
-part, the last one counts.
+It writes `docs/performance_tables.md`, `docs/pictures/memory.png` and `docs/pictures/accuracy.png`.
+Where several runs have one part, the last one counts.
 """
 
 from __future__ import annotations
@@ -12,10 +12,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import learning
 from benchmarks.__main__ import PARTS
 from benchmarks.figure import draw_blocks
 
 DOCS = Path(__file__).parents[1] / "docs"
+TITLES = {
+    "op": "The operation alone",
+    "call": "One eager call",
+    "peers": "PyTorch and JAX",
+    "memory": "Memory of activations",
+    "batch_norm": "Batch normalisation: memory and time",
+    "kept": "What `activation_memory` counts, and what is measured",
+    "learning": "Does it learn the same",
+    "precision": "Precision of small gammas",
+    "batch": "The largest batch in 1 GiB",
+    "training": "Time of a training step",
+    "serving": "Requests in a session",
+    "latency": "Requests to a server, LiteRT and ONNX",
+    "monitor": "ActivationMonitor",
+    "import": "Import",
+}
 HEAD = """\
 % Written by `python -m benchmarks.pages {names}`
 """
@@ -60,7 +77,7 @@ def page(runs: list[dict[str, Any]]) -> str:
             f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, "
             f"Keras {machine['keras']}. `python -m benchmarks {part}` measures it again."
         )
-        sections.append(f"## {part}\n\n{where}\n\n{tables}")
+        sections.append(f"## {TITLES[part]}\n\n{where}\n\n{tables}")
     return "\n\n".join(sections) + "\n"
 
 
@@ -77,6 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
     blocks = [run for run in runs if "batch_norm" in run]
     if blocks:
         draw_blocks(blocks[-1], given.docs / "pictures" / "memory.png")
+    learned = [run["learning"] for run in runs if "learning" in run]
+    if learned:
+        learning.draw(learned[-1], given.docs / "pictures" / "accuracy.png")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _shown(figure: Any) -> str:
-    return " - ".join(f"{each:.3g}" for each in (figure if isinstance(figure, list) else [figure]))
+    """Three digits, or all of those before the point."""
+    each_of = figure if isinstance(figure, list) else [figure]
+    return " - ".join(f"{x:.0f}" if 1000 <= abs(x) < 1e6 else f"{x:.3g}" for x in each_of)
 
 
 def _line(name: str, width: int, cells: list[str], widths: list[int]) -> str:

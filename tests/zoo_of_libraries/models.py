@@ -92,14 +92,14 @@ def keras_hub():
     def retina():
         size = {"image_shape": (64, 64, 3)}
         encoder = hub.ResNetBackbone(
-            *([64], [7], [8, 8, 8, 8], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block"), **size
+            *([64], [7], [64, 8, 8, 8], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block"), **size
         )
         return hub.RetinaNetBackbone(encoder, min_level=3, max_level=5, use_p5=False, **size)
 
     def basnet():
         size = {"image_shape": (64, 64, 3)}
         encoder = hub.ResNetBackbone(
-            *([64], [7], [64, 128, 256, 512], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block"), **size
+            *([64], [7], [64, 128, 256, 512], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block")
         )
         return hub.BASNetBackbone(encoder, num_classes=1, projection_filters=8, **size)
 
