@@ -27,6 +27,7 @@ from benchmarks import (
     op,
     peers,
     precision,
+    rows,
     serving,
     training,
 )
@@ -58,6 +59,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "training": (training, lambda given: {"rounds": given.rounds}),
     "serving": (serving, lambda given: {"rounds": given.rounds}),
     "latency": (latency, lambda given: {"rounds": min(given.rounds, 15)}),
+    "rows": (rows, lambda given: {"processes": given.processes}),
     "monitor": (monitor, lambda given: {"rounds": min(given.rounds, 11)}),
     "import": (imports, lambda given: {"rounds": min(given.rounds, 7)}),
 }

@@ -30,6 +30,7 @@ TITLES = {
     "training": "Time of a training step",
     "serving": "Requests in a session",
     "latency": "Requests to a server, LiteRT and ONNX",
+    "rows": "Rows scored in batches",
     "monitor": "ActivationMonitor",
     "import": "Import",
 }

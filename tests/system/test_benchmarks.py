@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from benchmarks import (
     op,
     peers,
     precision,
+    rows,
     serving,
     timing,
     training,
@@ -168,6 +170,16 @@ def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
     )
     with pytest.raises(AssertionError):
         batch_norm.measure(progress=NoProgress(), processes=1, settings=("graph",))
+
+
+@pytest.mark.slow
+def test_rows_are_scored_by_both_nets():
+    pytest.importorskip("ray")
+    results = rows.measure(progress=NoProgress(), processes=1, rows=20_000)
+    assert results["ratio"] > 0
+    assert "rows per second" in rows.report(results)
+    with pytest.raises(RuntimeError, match="run `make demo` first"):
+        rows._rate(Path("no such folder"), 1)
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the converters of other packages
