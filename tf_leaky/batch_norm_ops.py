@@ -138,12 +138,13 @@ def batch_norm_leaky_relu(
             [results[0], *upstreams, *results[1:], *inputs]
         )
         slope = alphas[0] if alphas else alpha
-        du = _through_leaky_relu(upstream, y, slope, channels=channels)
-        y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
+        total, dalphas = _totals(upstream, y, alphas, channels)
+        with tf.control_dependencies([total, *dalphas]):  # so that `du` can take upstream's place
+            du = _through_leaky_relu(upstream, y, slope, channels=channels)
+        y = tf.cast(y, wide)
         dbeta = channels.total(du)
         bounded = _bounded(gamma, beta, dtype)
-        products = upstream * y
-        dgamma = (channels.total(products) - beta * dbeta) / bounded
+        dgamma = (total - beta * dbeta) / bounded
         scale = tf.math.rsqrt(variance + epsilon)
         dmean = batch.all_reduce(dmean - gamma * scale * dbeta)
         dvariance = batch.all_reduce(dvariance - gamma * scale * scale * dgamma / 2)
@@ -153,9 +154,7 @@ def batch_norm_leaky_relu(
         rest = tf.math.divide_no_nan(dmean, batch.count) - of_xhat * beta
         by_statistics = _over_slope(channels.spread(of_xhat) * y, y, slope, channels=channels)
         by_statistics = batch.masked(by_statistics + channels.spread(rest))
-        dalphas = _dalpha(products, y, alphas, channels)
-        with tf.control_dependencies(dalphas):  # which would else hold `products` for later
-            dz = tf.cast(channels.spread(gamma * scale) * du + by_statistics, dtype)
+        dz = tf.cast(channels.spread(gamma * scale) * du + by_statistics, dtype)
         return dz, dgamma, dbeta, *dalphas
 
     y, mean, variance = _differentiate(forward, backward, z, gamma, beta, *_trained(alpha))
@@ -196,14 +195,13 @@ def normalized_leaky_relu(
             [*results, *upstreams, *inputs]
         )
         slope = alphas[0] if alphas else alpha
-        du = _through_leaky_relu(upstream, y, slope, channels=channels)
-        y, upstream = tf.cast(y, wide), tf.cast(upstream, wide)
+        total, dalphas = _totals(upstream, y, alphas, channels)
+        with tf.control_dependencies([total, *dalphas]):
+            du = _through_leaky_relu(upstream, y, slope, channels=channels)
         dbeta = channels.total(du)
-        products = upstream * y
-        dgamma = (channels.total(products) - beta * dbeta) / _bounded(gamma, beta, dtype)
+        dgamma = (total - beta * dbeta) / _bounded(gamma, beta, dtype)
         scale = tf.math.rsqrt(variance + epsilon)
-        dalphas = _dalpha(products, y, alphas, channels)
-        with tf.control_dependencies([dgamma, *dalphas]):
+        with tf.control_dependencies([dgamma]):
             dz = tf.cast(channels.spread(gamma * scale) * du, dtype)
         dvariance = -gamma * scale * scale * dgamma / 2
         dmean = -gamma * scale * dbeta
@@ -281,15 +279,21 @@ def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Chann
     return _times_slope(values, at, 1 / alpha, channels=channels)
 
 
-def _dalpha(
-    products: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
-) -> list[tf.Tensor]:
-    """Returns [dalpha] of a trained alpha, from upstream * y; [] of a fixed one."""
+def _totals(
+    upstream: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns sum(upstream * y) along the channels, and in a list the gradient of a trained alpha.
+
+    They come before all else, so that no later step holds the products.
+    """
+    wide = wider(y.dtype)
+    products = tf.cast(upstream, wide) * tf.cast(y, wide)
+    total = channels.total(products)
     if not alphas:
-        return []
+        return total, []
     (alpha,) = alphas
-    total = channels.total(tf.where(y > 0, tf.zeros([], y.dtype), products))
-    return [(total if alpha.shape.rank else tf.reduce_sum(total)) / alpha]
+    below = channels.total(tf.where(y > 0, tf.zeros([], wide), products))
+    return total, [(below if alpha.shape.rank else tf.reduce_sum(below)) / alpha]
 
 
 def _sign(gamma: tf.Tensor) -> tf.Tensor:
