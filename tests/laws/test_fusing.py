@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_leaky import BatchNormLeakyReLU, convert, freeze, to_keras
+from tf_leaky import BatchNormLeakyReLU, LeakyReLU, convert, freeze, to_keras
 
 layers = tf.keras.layers
 
@@ -42,3 +42,99 @@ def test_fused_models_compute_what_two_layers_do_and_split_again(make, slopes):
     for back in (to_keras(fused), freeze(fused)):
         assert not any(type(layer) is BatchNormLeakyReLU for layer in back.layers)
         np.testing.assert_allclose(back(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@tf.keras.utils.register_keras_serializable(package="fusing")
+class Block(layers.Layer):
+    """As users write them: its parts are attributes, which its `build` builds."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(3, 3, padding="same", use_bias=False)
+        self.norm, self.act = layers.BatchNormalization(), layers.ReLU()
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.norm.build(self.conv.compute_output_shape(shape))
+        super().build(shape)
+
+    def call(self, x, training=None):
+        return self.act(self.norm(self.conv(x), training=training))
+
+
+class UsedTwice(Block):
+    def call(self, x, training=None):
+        y = self.norm(self.conv(x), training=training)
+        return self.act(y) + y
+
+
+class OtherwiseInTraining(Block):
+    def call(self, x, training=None):
+        y = self.norm(self.conv(x), training=training)
+        return self.act(2 * y) if training else self.act(y)
+
+
+def of_blocks(*kinds):
+    return tf.keras.Sequential([tf.keras.Input((4, 4, 2)), *(kind() for kind in kinds)])
+
+
+def moved(model, rng):
+    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("slopes", [{}, {"trainable_alpha": True, "axis": -1}], ids=str)
+def test_pairs_within_layers_of_users_are_fused(slopes, rng, tmp_path):
+    model = moved(of_blocks(Block, Block), rng)
+    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
+    two = convert(model, alpha=0.1, **slopes)
+    fused = convert(model, alpha=0.1, fuse_batch_norm=True, **slopes)
+    assert [type(block.norm) for block in fused.layers] == [BatchNormLeakyReLU] * 2
+    for training in (False, True):
+        expected = two(x, training=training)
+        np.testing.assert_allclose(fused(x, training=training), expected, rtol=1e-4, atol=1e-5)
+    fused.save(tmp_path / "fused.keras")
+    folded = freeze(fused, fold_batch_norm=True)
+    folded.save(tmp_path / "folded.keras")
+    for name, saved in (("fused", fused), ("folded", folded)):
+        loaded = tf.keras.models.load_model(tmp_path / f"{name}.keras", compile=False)
+        np.testing.assert_array_equal(loaded(x), saved(x))
+    with pytest.warns(UserWarning, match="computes with stock activations"):
+        back = to_keras(fused)
+    for other in (back, folded):
+        assert not any(type(block.norm) is BatchNormLeakyReLU for block in other.layers)
+        np.testing.assert_allclose(other(x), fused(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [UsedTwice, OtherwiseInTraining])
+def test_pairs_within_layers_are_left_if_the_first_is_used_elsewhere(kind, rng):
+    model = moved(of_blocks(kind, Block), rng)
+    fused = convert(model, alpha=0.1, fuse_batch_norm=True)
+    found = [type(block.norm) is BatchNormLeakyReLU for block in fused.layers]
+    assert found == [False, True]
+    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
+    two = convert(model, alpha=0.1)
+    for training in (False, True):
+        expected = two(x, training=training)
+        np.testing.assert_allclose(fused(x, training=training), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_warning_says_that_nothing_was_fused():
+    model = tf.keras.Sequential([tf.keras.Input((3,)), layers.Dense(2), layers.ReLU()])
+    with pytest.warns(UserWarning, match="Nothing was fused"):
+        convert(model, alpha=0.1, fuse_batch_norm=True)
+
+
+def test_to_keras_takes_a_prelu_after_a_convolution_with_a_bias_and_a_sum(rng):
+    """There TensorFlow may compute LeakyReLU with a slope of 0.2: see docs/upstream.md."""
+    x = tf.keras.Input((6, 6, 3))
+    normalised = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(x))
+    y = LeakyReLU(0.1)(layers.Add()([normalised, layers.Conv2D(3, 1)(x)]))
+    model = moved(tf.keras.Model(x, LeakyReLU(0.1)(layers.Conv2D(2, 3)(y))), rng)
+    images = rng.normal(size=(4, 6, 6, 3)).astype("float32")
+    for each in (model, freeze(model, fold_batch_norm=True)):
+        back = to_keras(each)
+        kinds = [type(layer) for layer in back.layers if "leaky" in layer.name]
+        assert kinds == [layers.PReLU, layers.LeakyReLU]
+        expected = model(images)  # eagerly, where nothing is fused
+        np.testing.assert_allclose(back.predict(images, verbose=0), expected, rtol=1e-4, atol=1e-5)

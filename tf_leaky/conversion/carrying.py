@@ -19,7 +19,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import tensorflow as tf
@@ -279,7 +279,8 @@ def _converted(own: Any, late: bool) -> Any:
 
         @functools.wraps(own.build)
         def build(self: Any, *arguments: Any, **keywords: Any) -> None:
-            own.build(self, *arguments, **keywords)
+            with _built_once(self._tf_leaky_replaced.value.values()):
+                own.build(self, *arguments, **keywords)
             _place(self)
 
         within["build"] = build
@@ -289,6 +290,22 @@ def _converted(own: Any, late: bool) -> Any:
     tf.keras.utils.register_keras_serializable("tf_leaky", "Converted")(kind)
     registered[_NAME] = Converted
     return kind
+
+
+@contextlib.contextmanager
+def _built_once(layers: Iterable[Any]) -> Iterator[None]:
+    """Has `build` do nothing for those of some layers that are built: a file brings them built."""
+    before = {id(each): vars(each).get("build") for each in layers if getattr(each, "built", False)}
+    built = [each for each in layers if id(each) in before]
+    for each in built:
+        vars(each)["build"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        for each in built:
+            del vars(each)["build"]
+            if before[id(each)] is not None:
+                vars(each)["build"] = before[id(each)]
 
 
 def _place(layer: Any) -> None:

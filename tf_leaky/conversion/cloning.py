@@ -25,7 +25,7 @@ from tf_leaky.conversion.carrying import (
     without_carrying,
 )
 from tf_leaky.conversion.compiling import compile_alike
-from tf_leaky.conversion.fusing import fused_pairs
+from tf_leaky.conversion.fusing import fused_pairs, fused_pairs_within
 from tf_leaky.conversion.weights import pairs_of, transfer
 from tf_leaky.keras_compat import (
     clone_graph,
@@ -75,7 +75,15 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     with warnings.catch_warnings():
         # Keras warns that it would write the code of a lambda. The copy keeps the same function.
         warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
+        if fuse:
+            copy.fuse_within(model)
         new = copy.of(model)
+    if fuse and not copy.fused:
+        warnings.warn(
+            f"{subject}: {model.name!r} has no BatchNormalization that can be fused with the leaky "
+            "ReLU after it. Nothing was fused.",
+            stacklevel=4,
+        )
     _build(model, new, subject)
     for layer in () if carry else [new, *layers_within(new)]:
         if isinstance(layer, Converted):
@@ -120,6 +128,7 @@ class _Copy:
         self._copies: dict[int, Any] = {}
         self._rules: dict[Any, tuple[Any, Any]] = {}
         self.replaced: set[int] = set()
+        self.fused = 0
 
     def of(self, layer: Any) -> Any:
         if id(layer) not in self._copies:
@@ -183,20 +192,28 @@ class _Copy:
         self._copies = copies
         return new
 
+    def _leaky_relu_for(self, layer: Any) -> Any:
+        new = layer if isinstance(layer, LeakyReLU) else self._replacement(layer, layer)
+        return new if isinstance(new, LeakyReLU) else None
+
+    def fuse_within(self, model: Any) -> None:
+        """Fuses the pairs inside layers of the user's own classes."""
+        for normalization, activation, fused in fused_pairs_within(model, self._leaky_relu_for):
+            self._rules[id(normalization)] = normalization, fused
+            self._rules[id(activation)] = activation, self._in_place_of(normalization, activation)
+
     def _fuse_pairs(self, model: Any) -> None:
         """Stores a fused layer as the copy of each normalisation, and none for its activation."""
-
-        def leaky_relu_for(layer: Any) -> Any:
-            new = layer if isinstance(layer, LeakyReLU) else self._replacement(layer, layer)
-            return new if isinstance(new, LeakyReLU) else None
-
-        for normalization, activation, fused in fused_pairs(model, leaky_relu_for):
+        for normalization, activation, fused in fused_pairs(model, self._leaky_relu_for):
             self._copies[id(normalization)] = fused
-            # A layer that computes nothing keeps the activation's name.
-            name = activation.name.replace(".", "_")
-            self._copies[id(activation)] = tf.keras.layers.Activation("linear", name=name)
-            self.replaced.add(id(activation))
-            _log.info("%s: %s: fused with %s", self._subject, normalization.name, activation.name)
+            self._copies[id(activation)] = self._in_place_of(normalization, activation)
+
+    def _in_place_of(self, normalization: Any, activation: Any) -> Any:
+        """Returns a layer that computes nothing, and keeps the name of a fused activation."""
+        self.replaced.add(id(activation))
+        self.fused += 1
+        _log.info("%s: %s: fused with %s", self._subject, normalization.name, activation.name)
+        return tf.keras.layers.Activation("linear", name=activation.name.replace(".", "_"))
 
     def _new_graph(self, model: Any) -> Any:
         if self._fuse:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, users_of
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.weights import pairs_of
-from tf_leaky.keras_compat import handle_of, recorded_inputs, trace
 from tf_leaky.structure import is_graph, layers_within
 
 _log = logging.getLogger("tf_leaky")
@@ -29,16 +29,6 @@ _KINDS = (
     *(_layers.Conv1D, _layers.Conv2D, _layers.Conv3D, _layers.Dense),
     *(*_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE),
 )
-
-
-@dataclass
-class _Call:
-    """A call of a layer while a model was traced."""
-
-    x: Any
-    y: Any
-    reads: int
-    """The operations within it that take `x`."""
 
 
 @dataclass
@@ -85,7 +75,7 @@ def _folds(model: Any, subject: str) -> list[_Fold]:
     normalizations = [layer for layer in within if type(layer) is _layers.BatchNormalization]
     if not normalizations:
         return []
-    tracer = _Tracer(model, linears + normalizations)
+    tracer = Tracer(model, linears + normalizations)
     makers = {id(call.y): layer for layer in linears for call in tracer.calls[id(layer)]}
     folds = []
     for each in normalizations:
@@ -97,7 +87,7 @@ def _folds(model: Any, subject: str) -> list[_Fold]:
     return folds
 
 
-def _fold(normalization: Any, makers: dict[int, Any], tracer: _Tracer) -> _Fold | str:
+def _fold(normalization: Any, makers: dict[int, Any], tracer: Tracer) -> _Fold | str:
     """Returns how a normalisation is folded, or why it can't be."""
     calls = tracer.calls[id(normalization)]
     before = {id(linear): linear for call in calls if (linear := makers.get(id(call.x)))}
@@ -107,7 +97,7 @@ def _fold(normalization: Any, makers: dict[int, Any], tracer: _Tracer) -> _Fold 
     made = {id(call.y): call.y for call in tracer.calls[id(linear)]}
     for key, y in made.items():
         read = sum(call.reads for call in calls if id(call.x) == key)
-        if not read or read != _users(y):
+        if not read or read != users_of(y):
             return f"the output of {linear.name} is used elsewhere, too"
     users = tracer.users_of_weights(linear), tracer.users_of_weights(normalization)
     if None in users or users[1] != {"ReadVariableOp"}:
@@ -177,7 +167,7 @@ def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold
     try:
         new = copied(model, rule, subject=subject)
         twins = {id(old): twin for old, twin, _ in pairs_of(model, new, lambda _: None, subject)}
-        tracer = _Tracer(new, [twins[key] for key in (*linears, *normalizations)])
+        tracer = Tracer(new, [twins[key] for key in (*linears, *normalizations)])
     except Exception:  # of any kind: a user's layer may inspect its parts
         inner = [fold for fold in folds if not _in_graphs(model, fold)]
         if not inner:
@@ -210,46 +200,6 @@ def _in_graphs(model: Any, fold: _Fold) -> bool:
     return {id(fold.linear), id(fold.normalization)} <= found
 
 
-class _Tracer:
-    """A trace of a model at inference, with the calls of some of its layers."""
-
-    def __init__(self, model: Any, layers: list[Any]) -> None:
-        self.calls: dict[int, list[_Call]] = {id(layer): [] for layer in layers}
-        self._reads: dict[int, int] = {}
-        kinds = [type(layer) for layer in layers]
-        try:
-            for layer, kind in zip(layers, kinds, strict=True):
-                layer.__class__ = type(kind.__name__, (_Noted, kind), {"_tf_leaky_tracer": self})
-            function = trace(model, recorded_inputs(model), training=None)
-        finally:
-            for layer, kind in zip(layers, kinds, strict=True):
-                layer.__class__ = kind
-        self._graph = function.graph
-
-    def called(self, layer: Any, kind: Any, arguments: Any, keywords: Any) -> Any:
-        """Calls a layer, and records its input and output."""
-        x = arguments[0] if arguments else keywords.get("inputs")
-        graph = tf.compat.v1.get_default_graph()
-        watched = [x, *(graph.capture(handle_of(each)) for each in layer.weights)]
-        before = [_users(each) for each in watched]
-        y = kind.__call__(layer, *arguments, **keywords)
-        reads = [_users(each) - n for each, n in zip(watched, before, strict=True)]
-        self.calls[id(layer)].append(_Call(x, y, reads[0]))
-        for each, count in zip(watched[1:], reads[1:], strict=True):
-            self._reads[id(each)] = self._reads.get(id(each), 0) + count
-        return y
-
-    def users_of_weights(self, layer: Any) -> set[str] | None:
-        """Returns the types of operations that use a layer's weights; None if any is outside it."""
-        types = set()
-        for each in layer.weights:
-            inner = self._graph.capture(handle_of(each))
-            if _users(inner) != self._reads.get(id(inner)):
-                return None
-            types |= {operation.type for operation in inner.consumers()}
-        return types
-
-
 def _computed_wrong(y: Any) -> bool:
     """Whether TensorFlow's oneDNN kernels would compute what follows a folded layer wrongly.
 
@@ -259,7 +209,7 @@ def _computed_wrong(y: Any) -> bool:
     sums = [each for each in _after([y]) if each.type in ("Add", "AddV2", "AddN")]
     for each in (after for one in sums for after in _after(one.outputs)):
         if each.type == "LeakyRelu":
-            if each.get_attr("alpha") != np.float32(0.2):
+            if each.get_attr("alpha") != np.float32(TAKEN_BY_ONEDNN):
                 return True
         elif each.type in ("Maximum", "Mul") or "Call" in each.type:
             return True
@@ -275,19 +225,3 @@ def _after(tensors: Any) -> Iterator[Any]:
                 yield from _after([copy for x, copy in pairs if x is tensor])
             else:
                 yield operation
-
-
-def _users(x: Any) -> int:
-    """Returns how many operations of a graph use a tensor."""
-    return len(x.consumers()) if isinstance(x, tf.Tensor) else 0
-
-
-class _Noted:
-    """A layer whose calls are recorded while a model is traced."""
-
-    _tf_leaky_tracer: _Tracer
-
-    @tf.autograph.experimental.do_not_convert
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        kind = type(self).__mro__[2]
-        return self._tf_leaky_tracer.called(self, kind, arguments, keywords)

@@ -10,9 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
+from tf_leaky.conversion.calls import Tracer, users_of
 from tf_leaky.keras_compat import calls_of, operations_of
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA
+from tf_leaky.structure import is_graph, layers_within
 
 _layers = tf.keras.layers
 _WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -37,14 +39,58 @@ def fused_pairs(
     """
     pairs = []
     for normalization, activation in _neighbours(model):
-        stock = type(normalization) is _layers.BatchNormalization
-        if not stock or getattr(normalization, "renorm", False):
+        if type(normalization) is not _layers.BatchNormalization:
             continue
-        leaky = leaky_relu_for(activation)
-        fused = None if leaky is None else _fused(normalization, leaky)
+        leaky, rank = leaky_relu_for(activation), len(normalization.output.shape)
+        fused = None if leaky is None else _fused(normalization, leaky, rank)
         if fused is not None:
             pairs.append((normalization, activation, fused))
     return pairs
+
+
+def fused_pairs_within(
+    model: Any, leaky_relu_for: Callable[[Any], Any]
+) -> list[tuple[Any, Any, BatchNormLeakyReLU]]:
+    """Returns the pairs inside layers of the user's own classes, as `fused_pairs` does.
+
+    A trace shows which activation uses the output of a normalisation, in training and at inference.
+    """
+    within = [layer for layer in layers_within(model) if id(layer) not in _of_graphs(model)]
+    normalizations = [x for x in within if type(x) is _layers.BatchNormalization and x.built]
+    activations = [layer for layer in within if leaky_relu_for(layer) is not None]
+    if not (normalizations and activations):
+        return []
+    traces = [Tracer(model, normalizations + activations, mode) for mode in (True, None)]
+    pairs = []
+    for normalization in normalizations:
+        partners = [_partner(normalization, activations, each) for each in traces]
+        activation, rank = partners[0]
+        if activation is not None and partners[1][0] is activation:
+            fused = _fused(normalization, leaky_relu_for(activation), rank)
+            if fused is not None:
+                pairs.append((normalization, activation, fused))
+    return pairs
+
+
+def _of_graphs(model: Any) -> set[int]:
+    """Returns the ids of the layers of Sequential and functional models."""
+    graphs = [each for each in (model, *layers_within(model)) if is_graph(each)]
+    return {id(layer) for graph in graphs for layer in graph.layers}
+
+
+def _partner(normalization: Any, activations: list[Any], tracer: Tracer) -> tuple[Any, Any]:
+    """Returns the only user of a normalisation's outputs if it uses nothing else, and the rank."""
+    calls = tracer.calls[id(normalization)]
+    for activation in activations:
+        uses = tracer.calls[id(activation)]
+        if (
+            len(calls) == len(uses) > 0
+            and all(use.x is call.y for call, use in zip(calls, uses, strict=True))
+            and all(users_of(use.x) == use.reads for use in uses)
+            and tracer.users_of_weights(normalization) is not None
+        ):
+            return activation, calls[0].x.shape.rank
+    return None, None
 
 
 def _neighbours(model: Any) -> list[tuple[Any, Any]]:
@@ -126,12 +172,13 @@ def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
     return same
 
 
-def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
-    """Returns the fused layer for a pair, or None if they can't be fused."""
+def _fused(normalization: Any, leaky: LeakyReLU, rank: int | None) -> BatchNormLeakyReLU | None:
+    """Returns the fused layer for a pair on inputs of a rank, or None if they can't be fused."""
     slopes = slopes_in_use(leaky) if leaky.built else np.asarray(leaky.get_config()["alpha"])
     if (slopes < SMALLEST_POSITIVE_ALPHA).any() or normalization.trainable != leaky.trainable:
         return None
-    rank = len(normalization.output.shape)
+    if rank is None or getattr(normalization, "renorm", False):
+        return None
     axis = int(np.ravel(normalization.axis)[0])
     if leaky.axis is not None and [a % rank for a in np.ravel(leaky.axis)] != [axis % rank]:
         return None

@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model
+from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, is_sum_of_convolution
 from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.tracing import check_none_of_ours
 from tf_leaky.keras_compat import keras_leaky_relu
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.structure import layers_within
 
 _layers = tf.keras.layers
 
@@ -23,9 +25,10 @@ def to_keras(model: Any) -> Any:
     """Returns a copy of a model with stock activations, whose files load without `tf_leaky`.
 
     A fixed slope of 0 or more becomes a Keras LeakyReLU, other fixed slopes become a PReLU that
-    isn't trained, and trained slopes a PReLU with the same sharing. The constraint "positive"
-    becomes NonNeg, the nearest stock one. A `BatchNormLeakyReLU` becomes a Sequential of a
-    BatchNormalization and one of these activations.
+    isn't trained, and trained slopes a PReLU with the same sharing. After a convolution with a bias
+    and a sum, fixed slopes become a PReLU too, since TensorFlow may compute LeakyReLU with a slope
+    of 0.2 there. The constraint "positive" becomes NonNeg, the nearest stock one. A
+    `BatchNormLeakyReLU` becomes a Sequential of a BatchNormalization and one of these activations.
 
     Args:
         model: A built model of `tf.keras`, as for `convert`. It is not changed.
@@ -46,6 +49,7 @@ def to_keras(model: Any) -> Any:
         True
     """
     check_built_model(model, subject="to_keras")
+    ranks = _after_sums(model)
 
     def rule(found: Any, host: Any) -> Any:
         if found is leaky_relu:
@@ -56,6 +60,8 @@ def to_keras(model: Any) -> Any:
         if not isinstance(found, LeakyReLU):
             return None
         fixed = not found.trainable_alpha and found.axis is None
+        if id(found) in ranks:
+            return _to_prelu(found, host, ranks[id(found)])
         if fixed and found.alpha >= 0:
             return keras_leaky_relu(found.alpha, **identity_of(found))
         return _to_prelu(found, host)
@@ -65,8 +71,34 @@ def to_keras(model: Any) -> Any:
     return new
 
 
-def _to_prelu(layer: LeakyReLU, host: Any) -> Any:
-    rank = _rank(layer, host)
+def _after_sums(model: Any) -> dict[int, int]:
+    """Returns the rank of the input, by the id, of layers for which a LeakyReLU would be wrong.
+
+    After a convolution with a bias and a sum, TensorFlow's LeakyRelu has a slope of 0.2 on a CPU,
+    whatever it is given (docs/upstream.md). PReLU is right there.
+    """
+    layers = [
+        layer
+        for layer in layers_within(model)
+        if isinstance(layer, LeakyReLU)
+        and not layer.trainable_alpha
+        and layer.axis is None
+        and layer.alpha > 0
+        and layer.alpha != TAKEN_BY_ONEDNN
+    ]
+    if not layers:
+        return {}
+    tracer = Tracer(model, layers)
+    return {
+        id(layer): call.x.shape.rank
+        for layer in layers
+        for call in tracer.calls[id(layer)]
+        if is_sum_of_convolution(call.x)
+    }
+
+
+def _to_prelu(layer: LeakyReLU, host: Any, rank: int | None = None) -> Any:
+    rank = rank or _rank(layer, host)
     axes = () if layer.axis is None else np.atleast_1d(layer.axis)
     named = {int(axis) % rank for axis in axes}
     identity = identity_of(layer)
