@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import reprlib
 from numbers import Integral, Rational
 from typing import Any
@@ -297,10 +298,12 @@ def check_built_model(model: Any, *, subject: str) -> None:
     if not isinstance(model, tf.keras.Model):
         keras = tf.keras.Model.__module__.partition(".")[0]
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        advice = "Build it with tf.keras; with TF_USE_LEGACY_KERAS=1, that is tf_keras."
+        if isinstance(model, str | os.PathLike):
+            advice = "Load it with tf.keras.models.load_model."
         raise TypeError(
             f"{subject}: expected a model of {keras}, which tf.keras stands for here. "
-            f"Received: model={shown(model)} of type {kind}. "
-            "Build it with tf.keras; with TF_USE_LEGACY_KERAS=1, that is tf_keras."
+            f"Received: model={shown(model)} of type {kind}. {advice}"
         )
     if not model.built:
         raise ValueError(
