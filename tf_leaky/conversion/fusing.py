@@ -60,7 +60,10 @@ def fused_pairs_within(
     activations = [layer for layer in within if leaky_relu_for(layer) is not None]
     if not (normalizations and activations):
         return []
-    traces = [Tracer(model, normalizations + activations, mode) for mode in (True, None)]
+    try:
+        traces = [Tracer(model, normalizations + activations, mode) for mode in (True, None)]
+    except Exception:  # of any kind: it is the user's model that is called
+        return []
     pairs = []
     for normalization in normalizations:
         partners = [_partner(normalization, activations, each) for each in traces]
