@@ -44,14 +44,13 @@ def recorded_inputs(model: Any) -> Any:
     if LEGACY:
         specs = model.save_spec()
         return None if specs is None else specs[0][0]
-    if isinstance(model, tf.keras.Sequential):
-        return model.inputs[0]
-    if getattr(model, "inputs", None) is not None:
-        return model.input
-    if not model._called:  # as `model.export` checks
+    # A Sequential has none if it is called before Keras knows the shapes within it.
+    if (inputs := getattr(model, "inputs", None)) is not None:
+        return inputs[0] if isinstance(model, tf.keras.Sequential) else model.input
+    if not (model._called or isinstance(model, tf.keras.Sequential)):  # as `model.export` checks
         return None
-    shapes = model.get_build_config()
-    return shapes and _specs_of(next(iter(shapes.values())), model.input_dtype)
+    shape = next(iter((model.get_build_config() or {}).values()), None)
+    return None if shape is None else _specs_of(shape, model.input_dtype)
 
 
 def _specs_of(shapes: Any, dtype: Any) -> Any:
@@ -109,8 +108,7 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
     if isinstance(model, tf.keras.Sequential) and not LEGACY:
         # `clone_model` compiles too, which fails for functions that aren't registered.
         new = tf.keras.Sequential(name=model.name)
-        if model.built:
-            x = model.inputs[0]
+        if model.built and (x := recorded_inputs(model)) is not None:
             new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name))
         for layer in model.layers:
             new.add(of(layer))

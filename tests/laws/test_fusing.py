@@ -138,3 +138,17 @@ def test_to_keras_takes_a_prelu_after_a_convolution_with_a_bias_and_a_sum(rng):
         assert kinds == [layers.PReLU, layers.LeakyReLU]
         expected = model(images)  # eagerly, where nothing is fused
         np.testing.assert_allclose(back.predict(images, verbose=0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_within_wrappers_are_fused(rng):
+    """Keras 3 doesn't know the inputs of such a Sequential, as Block has no output shape."""
+    model = tf.keras.Sequential(
+        [tf.keras.Input((2, 4, 4, 2)), layers.TimeDistributed(Block()), layers.Flatten()]
+    )
+    x = rng.normal(size=(3, 2, 4, 4, 2)).astype("float32")
+    model(x)
+    two = convert(moved(model, rng), alpha=0.1)
+    fused = convert(model, alpha=0.1, fuse_batch_norm=True)
+    assert type(fused.layers[0].layer.norm) is BatchNormLeakyReLU
+    for each in (fused, freeze(fused, fold_batch_norm=True)):
+        np.testing.assert_allclose(each(x), two(x), rtol=1e-4, atol=1e-5)

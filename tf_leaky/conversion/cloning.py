@@ -99,7 +99,7 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
 def _build(model: Any, new: Any, subject: str) -> None:
     """Has a copy create its weights."""
     if not new.built and is_graph(new):
-        new.build(model.inputs[0].shape)
+        new.build(recorded_inputs(model).shape)
     if not new.built or any(not part.built for part in layers_within(new)):
         # Keras 3 builds an activation of another layer only when that is called on tensors.
         try:

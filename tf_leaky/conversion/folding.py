@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.checks import said
 from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, users_of
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.weights import pairs_of
@@ -75,7 +76,12 @@ def _folds(model: Any, subject: str) -> list[_Fold]:
     normalizations = [layer for layer in within if type(layer) is _layers.BatchNormalization]
     if not normalizations:
         return []
-    tracer = Tracer(model, linears + normalizations)
+    try:
+        tracer = Tracer(model, linears + normalizations)
+    except Exception as error:  # of any kind: it is the user's model that is called
+        for each in normalizations:
+            _left(each, f"the model can't be traced: {said(error)}", subject)
+        return []
     makers = {id(call.y): layer for layer in linears for call in tracer.calls[id(layer)]}
     folds = []
     for each in normalizations:
