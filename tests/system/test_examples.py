@@ -92,7 +92,7 @@ def test_pictures_of_the_pages_are_readable_on_any_page():
         pictures = re.findall(r"!\[(.*?)\]\((.+?\.png)\)", page.read_text())
         assert all(len(alt) > 20 for alt, _ in pictures), page  # for those who can't see them
         shown |= {(page.parent / path).resolve() for _, path in pictures}
-    assert len(shown) == 8
+    assert len(shown) == 9
     for path in shown:
         check_picture(path)
 
