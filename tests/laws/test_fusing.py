@@ -152,3 +152,27 @@ def test_pairs_within_wrappers_are_fused(rng):
     assert type(fused.layers[0].layer.norm) is BatchNormLeakyReLU
     for each in (fused, freeze(fused, fold_batch_norm=True)):
         np.testing.assert_allclose(each(x), two(x), rtol=1e-4, atol=1e-5)
+
+
+NO_PAIRS = {
+    "a slope below 1e-3": lambda: [layers.BatchNormalization(), LeakyReLU(1e-4)],
+    "slopes along another axis": lambda: [
+        layers.BatchNormalization(),
+        LeakyReLU(0.1, trainable_alpha=True, axis=1),
+    ],
+    "one of two is frozen": lambda: [
+        layers.BatchNormalization(trainable=False),
+        LeakyReLU(0.1, trainable_alpha=True),
+    ],
+    "two dtypes": lambda: [layers.BatchNormalization(dtype="float64"), LeakyReLU(0.1)],
+}
+
+
+@pytest.mark.parametrize("name", NO_PAIRS)
+def test_what_one_layer_can_not_compute_stays_two(name, rng):
+    model = tf.keras.Sequential([tf.keras.Input((4, 4, 2)), *NO_PAIRS[name]()])
+    with pytest.warns(UserWarning, match="Nothing was fused"):
+        new = convert(model, fuse_batch_norm=True)
+    assert [type(layer) for layer in new.layers] == [type(layer) for layer in model.layers]
+    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
+    np.testing.assert_array_equal(new(x), model(x))
