@@ -101,7 +101,7 @@ def keras_hub():
         encoder = hub.ResNetBackbone(
             *([64], [7], [64, 128, 256, 512], [1, 1, 1, 1], [1, 2, 2, 2], "basic_block")
         )
-        return hub.BASNetBackbone(encoder, num_classes=1, projection_filters=8, **size)
+        return hub.BASNetBackbone(encoder, num_classes=1, projection_filters=64, **size)
 
     words = {"vocabulary_size": 20, "num_layers": 2, "num_heads": 2, "hidden_dim": 8}
     words["intermediate_dim"] = 16
