@@ -161,7 +161,7 @@ def _recomputed() -> Any:
     """BatchNormalization and ReLU that are computed again in the backward pass."""
     import tensorflow as tf
 
-    class Recomputed(tf.keras.layers.Layer):  # type: ignore[misc]
+    class Recomputed(tf.keras.layers.Layer):
         def __init__(self) -> None:
             super().__init__()
             self.norm = tf.keras.layers.BatchNormalization()
