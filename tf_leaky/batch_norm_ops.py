@@ -22,8 +22,9 @@ derivatives differentiate it.
 
 A graph may compute what depends on y alone in the forward pass, and keep it to the end. So all that
 the backward pass needs goes through `tf.identity_n`, which waits for the last of it, the upstream,
-and copies nothing. Grappler removes control dependencies, and an IdentityN unless one operation
-takes two of its results. `_through_leaky_relu` takes two: y and the upstream.
+and copies nothing. Grappler removes control dependencies on the upstream, and an IdentityN unless
+one operation takes two of its results. `_through_leaky_relu` takes two: y and the upstream. Control
+dependencies on the sums stay: they come first, and free the products that they are made of.
 """
 
 from __future__ import annotations
