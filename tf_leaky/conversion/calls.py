@@ -88,6 +88,8 @@ class _Noted:
 
 def is_sum_of_convolution(x: Any) -> bool:
     """Whether a tensor is a sum of something and a convolution with a bias."""
+    if not isinstance(x, tf.Tensor):
+        return False
     operation = _maker(x)
     return operation.type in ("Add", "AddV2", "AddN") and any(
         _maker(each).type in ("BiasAdd", "Add", "AddV2")

@@ -55,7 +55,8 @@ def fused_pairs_within(
 
     A trace shows which activation uses the output of a normalisation, in training and at inference.
     """
-    within = [layer for layer in layers_within(model) if id(layer) not in _of_graphs(model)]
+    of_graphs = _of_graphs(model)
+    within = [layer for layer in layers_within(model) if id(layer) not in of_graphs]
     normalizations = [x for x in within if type(x) is _layers.BatchNormalization and x.built]
     activations = [layer for layer in within if leaky_relu_for(layer) is not None]
     if not (normalizations and activations):
