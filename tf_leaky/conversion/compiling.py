@@ -29,8 +29,8 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
     settings = compile_settings(model)
     if settings is None:
         return
-    if not _is_kerass_own(type(new).compile):
-        if not _is_kerass_own(type(new).get_compile_config):
+    if not _is_of_keras(type(new).compile):
+        if not _is_of_keras(type(new).get_compile_config):
             new.compile_from_config(model.get_compile_config())
             return
         _log.warning(
@@ -49,7 +49,7 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
         _copy_optimizer(model, new, same)
 
 
-def _is_kerass_own(method: Any) -> bool:
+def _is_of_keras(method: Any) -> bool:
     return str(method.__module__).partition(".")[0] in ("keras", "tf_keras")
 
 
