@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import reprlib
+import warnings
 from numbers import Integral, Rational
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 _log = logging.getLogger("tf_leaky")
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 _LONGEST = 300  # characters that a message shows of one value
 
 
@@ -54,6 +58,20 @@ def note(error: Exception, text: str) -> None:
         error.add_note(text)
     else:
         _log.error(text)
+
+
+def warn(text: str) -> None:
+    """Gives a UserWarning that points at the line that called this package.
+
+    Keras's own code may be in between.
+    """
+    frame: Any = inspect.currentframe()
+    level = users = 1  # that of this frame
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            users = level + 1
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=users)
 
 
 def _bits(number: int) -> str:

@@ -18,13 +18,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import tensorflow as tf
 
-from tf_leaky.checks import shown
+from tf_leaky.checks import shown, warn
 from tf_leaky.structure import Place, at, is_layer, put, shown_place
 
 _NAME = "tf_leaky>Converted"
@@ -165,11 +164,10 @@ def without_carrying(layer: Any, subject: str) -> None:
     layer.__class__ = user_class(layer)
     for name in ("config", "replaced", "waiting"):
         delattr(layer, f"_tf_leaky_{name}")
-    warnings.warn(
+    warn(
         f"{subject}: {layer.name!r} computes with stock activations at {places}, but a .keras file "
         f"of it loads with those that {type(layer).__qualname__} creates. Change its code, save "
-        "only the weights, or export a SavedModel.",
-        stacklevel=2,
+        "only the weights, or export a SavedModel."
     )
 
 

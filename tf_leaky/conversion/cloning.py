@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.checks import said
+from tf_leaky.checks import said, warn
 from tf_leaky.conversion.carrying import (
     Converted,
     config_of,
@@ -74,15 +74,15 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     copy = _Copy(rule, subject=subject, fuse=fuse)
     with warnings.catch_warnings():
         # Keras warns that it would write the code of a lambda. The copy keeps the same function.
-        warnings.filterwarnings("ignore", message=".*lambda", category=UserWarning)
+        of_keras = f"(?!{subject}: ).*lambda"
+        warnings.filterwarnings("ignore", message=of_keras, category=UserWarning)
         if fuse:
             copy.fuse_within(model)
         new = copy.of(model)
     if fuse and not copy.fused:
-        warnings.warn(
+        warn(
             f"{subject}: {model.name!r} has no BatchNormalization that can be fused with the leaky "
-            "ReLU after it. Nothing was fused.",
-            stacklevel=4,
+            "ReLU after it. Nothing was fused."
         )
     _build(model, new, subject)
     for layer in () if carry else [new, *layers_within(new)]:
@@ -393,11 +393,10 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
             return made
     except Exception:  # of any kind: it is the user's constructor
         pass
-    warnings.warn(
+    warn(
         f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
         f"methods of {own.__qualname__}: its constructor doesn't take inputs and outputs, or takes "
-        "arguments that can't be found on the model.",
-        stacklevel=2,
+        "arguments that can't be found on the model."
     )
     return new
 

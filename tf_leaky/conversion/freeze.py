@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
-from tf_leaky.checks import check_built_model, shown
+from tf_leaky.checks import check_built_model, shown, warn
 from tf_leaky.conversion.folding import folded
 from tf_leaky.conversion.frozen import PRELU_RANK, FrozenLeakyReLU
 from tf_leaky.conversion.fusing import leaky_relu_of, split
@@ -90,9 +89,8 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
         if isinstance(layer, LeakyReLU) and layer.trainable_alpha
     ]
     if left:
-        warnings.warn(
+        warn(
             f"freeze: the slopes of {', '.join(left)} in {new.name!r} are still variables, as no "
-            "attribute of an outer layer leads to these layers.",
-            stacklevel=2,
+            "attribute of an outer layer leads to these layers."
         )
     return folded(new, subject="freeze") if fold_batch_norm else new

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
-from tf_leaky.checks import said
+from tf_leaky.checks import said, warn
 from tf_leaky.keras_compat import LEGACY, recorded_inputs, trace
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import SCOPE, leaky_relu
@@ -80,7 +79,7 @@ def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: b
         )
     if strict:
         raise ValueError(text)
-    warnings.warn(text, stacklevel=3)
+    warn(text)
 
 
 def check_none_of_ours(model: Any) -> None:
