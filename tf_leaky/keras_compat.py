@@ -142,6 +142,15 @@ def arguments_of(layer: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return {**dict(zip(names, node.call_args[1:], strict=False)), **node.call_kwargs}
 
 
+def graph_layers(model: Any) -> list[Any]:
+    """Returns the layers of a functional model's graph.
+
+    In tf_keras, `model.layers` also has those in the attributes of a model.
+    """
+    plain = tf.keras.Model(model.input, model.output, name=model.name) if LEGACY else model
+    return list(plain.layers)
+
+
 def operations_of(model: Any) -> list[Any]:
     """Returns a functional model's layers, and in Keras 3 the functions in its graph."""
     return list(model.layers if LEGACY else model.operations)

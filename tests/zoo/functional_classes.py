@@ -55,6 +55,22 @@ class Task(tf.keras.Model):
         return cls(**config | {"backbone": backbone})
 
 
+class Extractor(tf.keras.Model):
+    """Takes its graph from an encoder that it keeps, whose last layers the graph doesn't use.
+
+    As KerasHub's BASNetBackbone. Its constructor takes an encoder, and no graph.
+    """
+
+    def __init__(self, encoder, **kwargs):
+        y = encoder.get_layer("middle").output
+        y = layers.Dense(4, activation=relu.string, name="top")(y)
+        super().__init__(encoder.input, y, **kwargs)
+        self.encoder = encoder
+        self.extra = {"heads": [layers.Dense(2, name="extra")]}
+        self.extra["heads"][0].build((None, 4))
+        self.scale = self.add_weight(name="scale", shape=(3,))
+
+
 class Steps(tf.keras.Model):
     """Has only a training step of its own."""
 
@@ -111,6 +127,19 @@ def within():
     x = tf.keras.Input((6,))
     y = Backbone(4)(layers.Dense(6)(x))
     return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, 6)
+
+
+def extractor(**kwargs):
+    x = tf.keras.Input((6,))
+    y = relu.layer(name="middle")(layers.Dense(5, name="first")(x))
+    y = layers.BatchNormalization(name="norm")(layers.Dense(3, name="last")(y))
+    return Extractor(tf.keras.Model(x, y, name="encoder"), **kwargs)
+
+
+def around_extractor():
+    inner = extractor(name="inner")
+    x = tf.keras.Input((6,))
+    return tf.keras.Model(x, layers.Dense(2, name="head")(inner(x)))
 
 
 def stack():

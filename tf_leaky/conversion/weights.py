@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion.fusing import transfer_weights
+from tf_leaky.conversion.unused import is_plain, unused, variables_of, warn_of_unused, without_read
+from tf_leaky.keras_compat import graph_layers
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import is_graph, is_stock, layers_within, shown_place, sublayers
 
@@ -34,8 +36,9 @@ def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> li
         places = {tuple(place): each for place, each in sublayers(after)}
         unnamed = _by_name(before, after) if is_graph(before) else {}
         split = isinstance(before, BatchNormLeakyReLU)
+        graph = {id(each) for each in graph_layers(before)} if is_plain(before, after) else None
         for place, part in () if split else sublayers(before):
-            if id(part) in seen:
+            if id(part) in seen or (graph is not None and id(part) not in graph):
                 continue
             seen.add(id(part))
             here = f"{path}/{part.name}" if is_graph(before) else f"{path}.{shown_place(place)}"
@@ -79,8 +82,13 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
         ValueError: If a variable has no partner, or one of another shape or value.
     """
     same: dict[int, Any] = {}
+    outside: dict[int, Any] = {}
+    for old, new, _ in pairs:
+        outside |= {id(each): each for each in unused(old, new)}
     for old, new, path in pairs:
         before, after = _own(old), _own(new)
+        if is_plain(old, new):
+            before = [each for each in before if id(each) not in outside]
         if BatchNormLeakyReLU in (type(old), type(new)) and type(old) is not type(new):
             same |= transfer_weights(old, new)
             continue
@@ -103,7 +111,11 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
             twin.assign(variable)
             same[id(variable)] = twin
         _transfer_more(old, new)
-    _check(pairs, same, replaced, subject)
+    root = pairs[0][0]
+    left = without_read(root, [each for key, each in outside.items() if key not in same])
+    _check(pairs, same, replaced, subject, {id(each) for each in left})
+    if left:
+        warn_of_unused(root, left, subject)
     return same
 
 
@@ -114,22 +126,12 @@ def _own(layer: Any) -> list[Any]:
     return [each for each in variables_of(layer) if id(each) not in inner]
 
 
-def variables_of(layer: Any) -> list[Any]:
-    """Returns the variables of a layer, each once; none of a model that isn't built.
-
-    What tf_keras lists among them for a vocabulary has no shape, and is copied as an asset.
-    """
-    if isinstance(layer, tf.keras.Model) and not layer.built:
-        return []
-    return list({id(each): each for each in layer.variables if hasattr(each, "shape")}.values())
-
-
 def _transfer_more(old: Any, new: Any) -> None:
     """Copies state that a class saves in its own way: adapted statistics, vocabularies."""
     if is_stock(old) and not hasattr(old, "adapt"):
         return
     store: dict[str, Any] = {}
-    if hasattr(old, "save_own_variables") and old.built:
+    if hasattr(old, "save_own_variables") and old.built and not is_plain(old, new):
         old.save_own_variables(store)
         if store:
             new.load_own_variables(store)
@@ -139,8 +141,13 @@ def _transfer_more(old: Any, new: Any) -> None:
             new.load_assets(folder)
 
 
-def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject: str) -> None:
-    """Raises ValueError unless every variable has its own copy, with the same bits."""
+def _check(
+    pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject: str, left: set[int]
+) -> None:
+    """Raises ValueError unless every variable has its own copy, with the same bits.
+
+    But for those in `left`, by their ids.
+    """
     slopes = {id(each) for old, _, _ in pairs if id(old) in replaced for each in _own(old)}
     slopes |= {id(old.alpha) for old, _, _ in pairs if isinstance(old, BatchNormLeakyReLU)}
     root, copy, name = pairs[0]
@@ -148,7 +155,7 @@ def _check(pairs: list[Pair], same: dict[int, Any], replaced: set[int], subject:
         label = f"{getattr(variable, 'path', variable.name)!r} of {name!r}"
         twin = same.get(id(variable))
         if twin is None:
-            if id(variable) in slopes:
+            if id(variable) in slopes | left:
                 continue
             raise ValueError(
                 f"{subject}: expected the copy to have every weight. Received: {label}, which it "
