@@ -320,6 +320,35 @@ def test_sequential_that_its_first_call_built_is_converted():
     np.testing.assert_array_equal(new.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+class Unshaped(layers.Layer):
+    """Keras doesn't know the shape that a wrapper of it returns, until it is called."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3, activation="relu", name="dense")
+
+    def call(self, x):
+        return tf.concat([self.dense(x), x], -1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a `build")  # Keras says it of such layers
+@pytest.mark.skipif(LEGACY, reason="tf_keras makes the weights at once")
+def test_sequential_that_was_never_called_is_refused_for_that():
+    wrapper = layers.TimeDistributed(Unshaped(), name="wrapper")
+    model = tf.keras.Sequential([tf.keras.Input((5, 4)), wrapper, layers.Dense(2)], name="net")
+    assert model.built
+    assert not model.weights
+    for change in (convert, freeze, to_keras):
+        with pytest.raises(ValueError, match=r"to be built.*'net'.*Call the model once on data"):
+            change(model)
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    model(x)
+    new = convert(model, alpha=0.5)
+    slope = new.layers[0].layer.dense.activation.alpha
+    assert slope == 0.5
+    np.testing.assert_array_equal(convert(model)(x), model(x))
+
+
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 

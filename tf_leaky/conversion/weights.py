@@ -179,6 +179,7 @@ def _check(
             mine.add(id(part.alpha))
     for variable in variables_of(copy):
         if id(variable) not in mine:
+            _check_made(pairs, variable, subject)
             holders = [
                 part.name
                 for part in layers_within(copy)
@@ -189,6 +190,20 @@ def _check(
                 f"{getattr(variable, 'path', variable.name)!r} in {', '.join(holders)}, a new "
                 "weight where the model shares one. Nothing was returned: share layers in a graph, "
                 "as the config of a layer can't refer to a layer outside of it."
+            )
+
+
+def _check_made(pairs: list[Pair], variable: Any, subject: str) -> None:
+    """Raises ValueError if a model lacks a weight of its copy as it was never called.
+
+    A Sequential says `built` as soon as Keras knows its input, also if shapes within it are unknown
+    until the first call.
+    """
+    for old, new, path in reversed(pairs):
+        if not old.built and any(each is variable for each in variables_of(new)):
+            raise ValueError(
+                f"{subject}: expected model to be built. Received: model={pairs[0][0].name!r}, in "
+                f"which {path!r} has no weights yet. Call the model once on data."
             )
 
 
