@@ -524,6 +524,7 @@ WRONG_DATA = {
     "number": (3, TypeError, "arrays, a tf.data.Dataset or an iterable"),
     "text": ("text", TypeError, "arrays, a tf.data.Dataset or an iterable"),
     "mapping": (types.MappingProxyType({"x": X}), TypeError, "arrays, a tf.data.Dataset or an it"),
+    "a pair of x and y": ((X, X[:, :1]), TypeError, "arrays, without targets"),
     "no batches": (iter([]), ValueError, "at least one batch"),
     "no examples": (X[:0], ValueError, "arrays with one number of examples, above 0"),
     "two numbers of examples": ([X, X[:3]], ValueError, "arrays with one number of examples"),
@@ -540,6 +541,16 @@ def test_wrong_data(data, error, message):
     if "batch" not in message:  # which is known when the data are read
         with pytest.raises(error, match=rf"(?s)ActivationMonitor: expected .*{message}"):
             ActivationMonitor(data)
+
+
+@pytest.mark.parametrize("first", [[tf.keras.Input(X.shape[1:])], []], ids=["built", "not built"])
+def test_a_sequential_is_not_called_on_two_arrays(first):
+    model = tf.keras.Sequential([*first, layers.Dense(2, activation="relu")])
+    model.compile("sgd", "mse")
+    monitor = ActivationMonitor([X, X])
+    with pytest.raises(ValueError, match=r"one array for each input of .*, which has 1\. Received"):
+        model.fit(X, X[:, :2], verbose=0, callbacks=[monitor])
+    assert not monitor.epochs
 
 
 @pytest.mark.parametrize(

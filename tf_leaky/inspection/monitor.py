@@ -54,8 +54,9 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
     Raises:
         TypeError: If `every` is not an integer, `log_dir` not a path or `data` none of the above.
         ValueError: If `every` is below 1, `log_dir` doesn't name a folder, or `data` is empty or
-            infinite; when training begins, if the model has no activations; at the first
-            measurement, if an iterable yields nothing or the model can't be called on the data.
+            infinite; when training begins, if the model has no activations or another number of
+            inputs than `data`; at the first measurement, if an iterable yields nothing or the model
+            can't be called on the data.
         OSError: If `log_dir` can't be written, when training begins.
 
     Example:
@@ -108,6 +109,7 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
         self._probe = None
         if self.model.built:
             self._probe = Probe(self.model, None, subject="ActivationMonitor")
+            self._probe.check(self._data)
         if self._log_dir is not None:
             self._writer = _writer(self._log_dir)
         self.epochs, self.values = [], {}

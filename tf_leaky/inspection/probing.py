@@ -54,8 +54,24 @@ class Probe:
         # A model that asks to be run eagerly may be one that can't be traced.
         self._measure = self._trace if model.run_eagerly else call_traced(self._trace)
 
+    def check(self, data: Any) -> None:
+        """Raises an error as `check_data`, and if a list has not one array for each input.
+
+        Keras 3 calls a Sequential on a list of two arrays as if it were one.
+        """
+        check_data(data, subject=self._subject)
+        one = isinstance(self._model, tf.keras.Sequential)
+        inputs = 1 if one else len(tf.nest.flatten(getattr(self._model, "inputs", None) or []))
+        if isinstance(data, list) and inputs and len(tf.nest.flatten(data)) != inputs:
+            raise ValueError(
+                f"{self._subject}: expected data with one array for each input of "
+                f"{self._model.name!r}, which has {inputs}. Received: data={shown(data)}. Give "
+                "what `fit` takes as x, without targets."
+            )
+
     def look(self, data: Any) -> dict[str, Seen]:
         """Returns a summary of each activation over all of the data, by name."""
+        self.check(data)
         totals: dict[str, Total] = {}
         bar = _LateBar()
         for batch in batches(data, subject=self._subject):
@@ -230,6 +246,11 @@ def slopes_of(layer: Any) -> np.ndarray | None:
 
 def check_data(data: Any, *, subject: str) -> None:
     """Raises TypeError or ValueError if data are wrong, as far as that shows without reading."""
+    if isinstance(data, tuple):
+        raise TypeError(
+            f"{subject}: expected data to be arrays, without targets. Received: data="
+            f"{shown(data)}, a tuple. Give x, not (x, y); for several inputs, a list or dict."
+        )
     if _is_arrays(data):
         _check_arrays(data, subject)
         return
@@ -249,7 +270,7 @@ def check_data(data: Any, *, subject: str) -> None:
 def batches(data: Any, *, subject: str) -> Iterator[Any]:
     """Yields a model's inputs from arrays, a tf.data.Dataset, a Keras dataset or an iterable.
 
-    Arrays (one, or a list, tuple or dict of them for several inputs) are split into batches. The
+    Arrays (one, or a list or dict of them for several inputs) are split into batches. The
     others yield batches; if these are tuples, the inputs come first, as in `fit`.
     """
     check_data(data, subject=subject)
@@ -270,7 +291,7 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
 
 
 def _is_arrays(data: Any) -> bool:
-    return isinstance(data, list | tuple | dict) or hasattr(data, "shape")
+    return isinstance(data, list | dict) or hasattr(data, "shape")
 
 
 def _check_arrays(data: Any, subject: str) -> None:
