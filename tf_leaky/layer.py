@@ -74,7 +74,8 @@ class LeakyReLU(tf.keras.layers.Layer):
 
     Raises:
         TypeError: If `alpha` is not numeric, `trainable_alpha` is not a bool, `axis` is not None,
-            an integer or a list of integers, or the input is not one floating-point tensor.
+            an integer or a list of integers, `negative_slope` is given in place of `alpha`, or the
+            input is not one floating-point tensor.
         ValueError: If `alpha` is not finite, doesn't fit `axis`, or is below 1e-3 and trained with
             the constraint "positive"; if `axis` names the batch axis, an axis twice, or an axis
             that the input doesn't have or whose size is unknown; or if `alpha_constraint` or
@@ -105,6 +106,12 @@ class LeakyReLU(tf.keras.layers.Layer):
         alpha_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
+        if "negative_slope" in kwargs:
+            slope = shown(kwargs["negative_slope"])
+            raise TypeError(
+                "LeakyReLU: expected alpha, which Keras 3 calls negative_slope. "
+                f"Received: negative_slope={slope}. Give alpha={slope}."
+            )
         super().__init__(**kwargs)
         self.supports_masking = True
         check_floating(self.compute_dtype, "dtype", subject="LeakyReLU")

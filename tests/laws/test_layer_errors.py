@@ -29,6 +29,7 @@ KNOWN_AT_CONSTRUCTION = [
         ({"alpha": alpha, "dtype": dtype}, ValueError, "alpha to be finite in float")
         for alpha, dtype in NOT_FINITE
     ),
+    ({"negative_slope": 0.2}, TypeError, r"alpha, which .*=0\.2\. Give alpha=0\.2"),
     *(
         (
             {"alpha": alpha, "trainable_alpha": True},
@@ -138,8 +139,8 @@ def test_config_that_is_none(config):
 
 
 def test_unknown_argument_is_keras_own_error():
-    with pytest.raises((TypeError, ValueError), match="negative_slope"):
-        LeakyReLU(negative_slope=0.1)
+    with pytest.raises((TypeError, ValueError), match="slope"):
+        LeakyReLU(slope=0.1)
 
 
 @pytest.mark.parametrize("symbolic", [True, False])
