@@ -349,6 +349,29 @@ def test_sequential_that_was_never_called_is_refused_for_that():
     np.testing.assert_array_equal(convert(model)(x), model(x))
 
 
+class Doubled(tf.keras.Model):
+    """Its constructor takes no graph, and its `call` is more than the graph."""
+
+    def __init__(self, **kwargs):
+        x = tf.keras.Input((4,))
+        super().__init__(x, layers.ReLU()(layers.Dense(3)(x)), **kwargs)
+
+    def call(self, x, training=None, mask=None):
+        return 2 * super().call(x, training=training, mask=mask)
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+@pytest.mark.parametrize("within", [False, True])
+def test_a_call_of_its_own_is_never_lost(change, within):
+    """Where a class can't be made again, a plain model would give other outputs."""
+    model = Doubled(name="doubled")
+    if within:
+        x = tf.keras.Input((4,))
+        model = tf.keras.Model(x, layers.Dense(2)(model(x)))
+    with pytest.raises(ValueError, match=r"Doubled, which has a call of its own, .*'doubled'"):
+        change(model)
+
+
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 

@@ -90,7 +90,7 @@ def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -
         ValueError: If `from_config` makes a layer of another class, or a place can't be reached.
     """
     layer = _placed(own, config, replaced, late=False)
-    if unreached(layer) and _is_of_keras(own, "build"):
+    if unreached(layer) and is_of_keras(own, "build"):
         layer = _placed(own, config, replaced, late=True)
     return layer
 
@@ -116,7 +116,7 @@ def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
     Keras's own `from_config` fails for a constructor without `**kwargs`, which many users write.
     So arguments of every layer that it doesn't take are left out here.
     """
-    if _is_of_keras(own, "from_config"):
+    if is_of_keras(own, "from_config"):
         parameters = inspect.signature(own.__init__).parameters
         if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
             always = {"name", "trainable", "dtype"} - parameters.keys()
@@ -125,7 +125,7 @@ def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
     return maker.from_config(dict(config))  # a copy, as it may remove items
 
 
-def _is_of_keras(kind: type, method: str) -> bool:
+def is_of_keras(kind: type, method: str) -> bool:
     """Whether a method of a class is Keras's, and not its author's."""
     definer = next(each for each in kind.__mro__ if method in vars(each))
     return definer.__module__.partition(".")[0] in ("keras", "tf_keras")
@@ -192,7 +192,7 @@ def config_of(layer: Any) -> dict[str, Any]:
     if not isinstance(layer, Converted):
         return dict(layer.get_config())
     own, converted = user_class(layer), cast(Any, layer)
-    if _is_of_keras(own, "get_config"):
+    if is_of_keras(own, "get_config"):
         # Keras makes a config from the arguments, but not if a class defines `get_config`.
         config = dict(converted._tf_leaky_config.value)
         now = {"name": converted.name, "trainable": converted.trainable}
@@ -273,7 +273,7 @@ def _converted(own: Any, late: bool) -> Any:
 
         call.__signature__ = inspect.signature(own.call)  # type: ignore[attr-defined]
         within["call"] = call
-    elif not _is_of_keras(own, "build"):
+    elif not is_of_keras(own, "build"):
 
         @functools.wraps(own.build)
         def build(self: Any, *arguments: Any, **keywords: Any) -> None:

@@ -16,6 +16,7 @@ from tf_leaky.checks import said, warn
 from tf_leaky.conversion.carrying import (
     Converted,
     config_of,
+    is_of_keras,
     known,
     made,
     places_of,
@@ -380,7 +381,12 @@ def _named_as(layer: Any, new: Any) -> Any:
 
 
 def _of_own_class(model: Any, new: Any, subject: str) -> Any:
-    """Returns a copy as a model of the user's class, if its constructor takes a graph."""
+    """Returns a copy as a model of the user's class, if its constructor takes a graph.
+
+    Raises:
+        ValueError: If it doesn't, and the class has a `call` of its own: a plain model would
+            compute something else.
+    """
     own = type(model)
     if is_stock(model):
         return new
@@ -393,6 +399,13 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
             return made
     except Exception:  # of any kind: it is the user's constructor
         pass
+    if not is_of_keras(own, "call"):
+        raise ValueError(
+            f"{subject}: expected {own.__qualname__}, which has a call of its own, to take inputs "
+            f"and outputs in its constructor. Received: {model.name!r}, which can't be made again: "
+            "a plain model would compute without this call. Let the constructor take inputs, "
+            "outputs and arguments that are attributes of the same names."
+        )
     warn(
         f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
         f"methods of {own.__qualname__}: its constructor doesn't take inputs and outputs, or takes "
