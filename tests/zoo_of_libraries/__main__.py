@@ -141,6 +141,7 @@ def main(names):
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
     print("\nFAIL is ours; (fails) is what Keras can't do with the library's model either.")
+    print("ok, without N: N weights that no output depends on are left out, as a warning says.")
     print("(said): to_keras warned that a file loads with the ReLUs that a layer makes itself.")
     for blame, reason in sorted(reasons):
         print(f"{blame}: {' '.join(reason.split())[:600]}")
