@@ -114,7 +114,16 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
             new.add(of(layer))
         return new
     if isinstance(model, tf.keras.Sequential):
-        return tf.keras.models.clone_model(model, clone_function=of)
+        order = _call_order(model)
+        if len(order) <= len(model.layers):
+            return tf.keras.models.clone_model(model, clone_function=of)
+        # `clone_model` would call a layer once that was added twice, as does a file of the model.
+        x = model.inputs[0]
+        new = tf.keras.Sequential(name=model.name)
+        new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.node.layer.name))
+        for layer in order:
+            new.add(of(layer))
+        return new
     if LEGACY:
         own = type(model).__module__.partition(".")[0] != "tf_keras"
         plain = tf.keras.Model(model.input, model.output, name=model.name) if own else model
@@ -129,6 +138,25 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
     return tf.keras.models.clone_model(
         plain, input_tensors=tf.nest.map_structure(alike, model.input), clone_function=of
     )
+
+
+def _call_order(model: Any) -> list[Any]:
+    """Returns the layers of tf_keras's Sequential in the order of their calls, each once per call.
+
+    Empty if it has no graph yet. `model.layers` has each layer once.
+    """
+    made_by = {
+        id(outputs[0]): (layer, inputs[0])
+        for layer in model.layers
+        for inputs, outputs in calls_of(layer)
+        if len(inputs) == 1
+    }
+    order: list[Any] = []
+    x = (model.outputs or [None])[0]
+    while id(x) in made_by:
+        layer, x = made_by[id(x)]
+        order.append(layer)
+    return order[::-1]
 
 
 def arguments_of(layer: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -372,6 +372,26 @@ def test_a_call_of_its_own_is_never_lost(change, within):
         change(model)
 
 
+def test_layers_that_a_sequential_has_twice_are_called_twice():
+    """In tf_keras, `clone_model` and files call them once."""
+    act, dense = stock_leaky(0.3, name="act"), layers.Dense(4, name="middle")
+    first = layers.Dense(4, activation="relu")
+    steps = [first, act, dense, act, dense, layers.Dense(2)]
+    model = tf.keras.Sequential([tf.keras.Input((6,), name="x"), *steps])
+    x = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+    new = convert(model)
+    for change in (new, freeze(new), to_keras(new)):
+        np.testing.assert_allclose(change(x), model(x), rtol=1e-6)
+        assert len(change.weights) == len(model.weights)
+        assert change.inputs[0].name == model.inputs[0].name
+    sloped = convert(model, alpha=0.5)
+    first.activation = lambda x: tf.nn.leaky_relu(x, 0.5)
+    y = model.layers[0](x)
+    for step in steps[1:]:
+        y = step(y)
+    np.testing.assert_allclose(sloped(x), y, rtol=1e-6)
+
+
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 
