@@ -392,6 +392,41 @@ def test_layers_that_a_sequential_has_twice_are_called_twice():
     np.testing.assert_allclose(sloped(x), y, rtol=1e-6)
 
 
+class Joined(tf.keras.Model):
+    """Takes models, which are in its config: Keras 3 empties a config that it reads."""
+
+    def __init__(self, encoder, decoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder = encoder, decoder
+
+    def call(self, x):
+        return self.decoder(self.encoder(x))
+
+    def get_config(self):
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        return {name: tf.keras.layers.serialize(each) for name, each in parts.items()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(*(tf.keras.layers.deserialize(config[each]) for each in ("encoder", "decoder")))
+
+
+def test_models_in_the_config_of_a_model_are_converted():
+    def part(units, act):
+        x = tf.keras.Input((4,))
+        return tf.keras.Model(x, layers.Dense(units)(act(layers.Dense(3)(x))))
+
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    model, oracle = (
+        Joined(part(4, act()), part(2, act())) for act in (layers.ReLU, lambda: stock_leaky(0.2))
+    )
+    model(x), oracle(x)
+    oracle.set_weights(model.get_weights())
+    new = convert(model, alpha=0.2)
+    assert type(new).__name__ == "Joined"
+    np.testing.assert_allclose(new(x), oracle(x), rtol=1e-5, atol=1e-6)
+
+
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 

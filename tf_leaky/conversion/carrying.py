@@ -122,7 +122,14 @@ def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
             always = {"name", "trainable", "dtype"} - parameters.keys()
             config = {key: value for key, value in config.items() if key not in always}
     maker: Any = own if kind is own else super(Converted, kind)
-    return maker.from_config(dict(config))  # a copy, as it may remove items
+    return maker.from_config(_containers_copied(config))  # as it may remove items
+
+
+def _containers_copied(value: Any) -> Any:
+    """Returns a config with new dicts and lists: Keras empties those of models within it."""
+    if type(value) is dict:
+        return {key: _containers_copied(each) for key, each in value.items()}
+    return [_containers_copied(each) for each in value] if type(value) is list else value
 
 
 def is_of_keras(kind: type, method: str) -> bool:
