@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_leaky import BatchNormLeakyReLU, LeakyReLU, activation_memory, convert
+from tf_leaky.inspection.graphs import kept_by
 
 layers = tf.keras.layers
 SIDE, BATCH, CHANNELS = 8, 2, 4
@@ -142,6 +143,25 @@ def test_what_is_frozen_keeps_nothing():
     assert activation_memory(model, SPEC).total == IMAGE
     model.trainable = False
     assert activation_memory(model, SPEC).total == 0
+
+
+@pytest.mark.parametrize("name", ["attention", "zebra"])
+def test_names_of_rows_do_not_change_the_count(name):
+    """TensorFlow optimizes the products in the gradient of softmax by the names of factors."""
+    inputs = tf.keras.Input((16, 8))
+    outputs = layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    model = tf.keras.Model(inputs, outputs, name=name)
+    spec = tf.TensorSpec((4, 16, 8), tf.float32)
+
+    @tf.function(autograph=False)
+    def step(upstream, x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x, training=True))
+        return tape.gradient(loss, model.trainable_variables, upstream)
+
+    upstream = tf.TensorSpec((), tf.float32, name=f"upstream_of_{name}")
+    plain = kept_by(step.get_concrete_function(upstream, spec))
+    assert activation_memory(model, spec).total == sum(each.bytes for each in plain)
 
 
 @pytest.mark.smoke

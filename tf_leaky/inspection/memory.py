@@ -217,8 +217,16 @@ class _Trace:
             self._marks[id(layer)] = len(self.names)
             self.names.append(name)
         try:
-            # A scope that ends with a slash is not nested in others.
-            with functions_in_line(layer), tf.name_scope(f"{_MARK}{self._marks[id(layer)]}/"):
+            with functions_in_line(layer), tf.name_scope(self._scope(self._marks[id(layer)])):
                 return original(*arguments, **keywords)
         finally:
             self._way.pop()
+
+    def _scope(self, mark: int) -> str:
+        """Returns a name scope that begins with the names that Keras uses and ends with the mark.
+
+        TensorFlow sorts the factors of a product by name before it optimizes. So what a step keeps
+        of an attention layer depends on whether the model's name comes before "gradient_tape".
+        """
+        # A scope that ends with a slash is not nested in others.
+        return "/".join([self._model.name, *self._way, f"{_MARK}{mark}/"])
