@@ -30,6 +30,7 @@ from benchmarks import (
     rows,
     serving,
     training,
+    xla,
 )
 from benchmarks.figure import draw
 
@@ -51,6 +52,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
         },
     ),
     "memory": (memory, lambda given: {"runs": given.processes}),
+    "xla": (xla, lambda given: {}),
     "batch_norm": (batch_norm, lambda given: {"processes": given.processes}),
     "kept": (kept, lambda given: {"processes": given.processes}),
     "learning": (learning, lambda given: {}),

@@ -22,6 +22,7 @@ TITLES = {
     "call": "One eager call",
     "peers": "PyTorch and JAX",
     "memory": "Memory of activations",
+    "xla": "Memory of activations under XLA",
     "batch_norm": "Batch normalisation: memory and time",
     "kept": "What `activation_memory` counts, and what is measured",
     "learning": "Does it learn the same",

@@ -9,7 +9,8 @@
 negative part of x. Both follow from y: if alpha >= 0, y > 0 exactly where x > 0; if alpha > 0,
 x = y / alpha elsewhere. So only y is kept, which the next layer keeps anyway, and x is freed: as
 little memory as ReLU. If alpha may be negative, or zero and trained, x is kept instead.
-`positive_alpha` bounds a trained slope: max(alpha, 1e-3) replaces alpha.
+`positive_alpha` bounds a trained slope: max(alpha, 1e-3) replaces alpha. What XLA compiles keeps
+what XLA chooses: see `tf_leaky.xla`.
 
 Three facts about TensorFlow shape the code, and a test checks each:
 
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky import xla
 from tf_leaky.checks import constant_slopes, floating_tensor, shown
 
 DEFAULT_ALPHA = 0.1
@@ -130,6 +132,11 @@ def _hidden(tensor: tf.Tensor) -> tf.Tensor:
     return tf.stop_gradient(tensor) if tf.executing_eagerly() else tensor
 
 
+def _of_graph(tensor: tf.Tensor) -> tf.Tensor | None:
+    """Returns `tensor` in a graph, where a closure that names it doesn't keep it, else None."""
+    return None if tf.executing_eagerly() else tensor
+
+
 def _local(tensor: tf.Tensor) -> tf.Tensor:
     """Returns `tensor` as a tensor of the graph that is being built.
 
@@ -197,9 +204,11 @@ def _fixed(alpha: float, dtype: tf.DType) -> Any:
         x = _local(x) if keeps_x else x
         y = tf.raw_ops.LeakyRelu(features=_hidden(x), alpha=alpha)
         kept = x if keeps_x else y  # a closure keeps what it names
+        x_of_graph = _of_graph(x)
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=kept, alpha=alpha)
+            features = xla.to_keep(x_of_graph, kept)
+            return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=features, alpha=alpha)
 
         return y, backward
 
@@ -240,11 +249,15 @@ def _from_output(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     eager mode, forward-mode differentiation uses y before the outer one exists: so an inner one
     with the same gradient replaces it.
     """
-    alpha = _local(alpha)
+    x, alpha = _local(x), _local(alpha)
+    x_of_graph = _of_graph(x)
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        dx, total = _gradients(y, alpha, upstream)
-        return dx, total / alpha
+        kept = xla.to_keep(x_of_graph, y)
+        dx, total = _gradients(kept, alpha, upstream)
+        if kept is y:
+            return dx, total / alpha
+        return dx, tf.where(alpha > 0, total, alpha)  # NaN where alpha is NaN
 
     def inner(x: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
         return _differentiate(_select, backward, x, alpha)
@@ -256,6 +269,11 @@ def _gradients(
     kept: tf.Tensor, alpha: tf.Tensor, upstream: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """dx, and the sum of kept * upstream where `kept`, which is x or y, isn't positive."""
+    if xla.compiles_for_cpu():  # it orders and merges the steps itself
+        wide = tf.cast(upstream, alpha.dtype)
+        terms = tf.where(kept > 0, tf.zeros([], alpha.dtype), tf.cast(kept, alpha.dtype) * wide)
+        total = _sum_like(alpha, terms, kept.shape.rank)
+        return tf.cast(_slope_at(kept, alpha) * wide, kept.dtype), total
     with tf.control_dependencies([upstream]):
         wide = tf.cast(upstream, alpha.dtype)
         terms = _negative_part(kept, alpha.dtype, times=wide)

@@ -17,7 +17,8 @@ BELOW = {"checks", "keras_compat"}
 ROOMS = {
     "keras_compat": set(),
     "checks": set(),
-    "ops": BELOW,
+    "xla": set(),
+    "ops": {*BELOW, "xla"},
     "layer": {*BELOW, "ops"},
     "batch_norm_ops": {*BELOW, "ops"},
     "batch_norm": {*BELOW, "ops", "layer", "batch_norm_ops"},

@@ -29,6 +29,7 @@ from benchmarks import (
     serving,
     timing,
     training,
+    xla,
 )
 
 pytestmark = list(SLOW_UNDER_TF_KERAS)
@@ -316,3 +317,12 @@ def test_bad_arguments(arguments, capsys):
     with pytest.raises(SystemExit):
         command.main(arguments)
     assert "expected" in capsys.readouterr().err
+
+
+def test_no_net_takes_more_under_xla_than_with_stock_activations():
+    results = xla.measure(layers=3, nets=("Conv2D, BN", "Dense"), progress=NoProgress())
+    for net, row in results.items():
+        for kind in xla.PEERS:
+            assert row[f"ours / peer, {kind}"] < 1.001, (net, kind)
+    assert results["Dense"]["ours / peer, fixed"] < 0.8
+    assert "ours, per channel" in xla.report(results)
