@@ -26,7 +26,9 @@ class _Short(reprlib.Repr):
 
     def repr_int(self, x: int, level: int) -> str:
         """Python refuses to print integers of more than 4300 digits."""
-        return super().repr_int(x, level) if x.bit_length() < 10_000 else _bits(x)
+        if x.bit_length() < 10_000:
+            return super().repr_int(x, level)
+        return f"<{'a negative' if x < 0 else 'an'} integer of {x.bit_length()} bits>"
 
 
 def shown(value: Any) -> str:
@@ -56,14 +58,7 @@ def note(error: Exception, text: str) -> None:
         _log.error(text)
 
 
-def _bits(number: int) -> str:
-    sign = "a negative" if number < 0 else "an"
-    return f"<{sign} integer of {number.bit_length()} bits>"
-
-
 _SHORT = _Short()
-
-
 _NO_NUMBERS = (bool, np.bool_, bytearray, memoryview)
 
 

@@ -102,17 +102,14 @@ def _build(model: Any, new: Any, subject: str) -> None:
         except ValueError as error:
             refused = re.search(r"of layer ['\"](.*)['\"] is incompatible", str(error))
             name = refused and refused[1]
-            if any(name == part.name for part in layers_within(new) if _has_slopes_on_axes(part)):
+            found = [part for part in layers_within(new) if part.name == name]
+            if any(isinstance(part, LeakyReLU) and part.axis is not None for part in found):
                 raise ValueError(
                     f"{subject}: expected inputs of one shape for {name!r}, whose slopes are along "
                     f"an axis. Received: calls with other shapes in {new.name!r}. Use one layer "
                     "per shape in its code, or give axis=None."
                 ) from error
             raise
-
-
-def _has_slopes_on_axes(layer: Any) -> bool:
-    return isinstance(layer, LeakyReLU) and layer.axis is not None
 
 
 class _Copy:
