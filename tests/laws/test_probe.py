@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tf_leaky.inspection.probing
-from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
+from tf_leaky import ActivationMonitor, LeakyReLU, plot_activations
 from tf_leaky.inspection.plots import draw_lines
 from tf_leaky.inspection.probing import Probe
 from tf_leaky.inspection.statistics import Histogram
@@ -647,9 +647,3 @@ def test_monitor_draws_its_values(pyplot):
     assert list(always.lines[0].get_ydata()) == [2, 2, 2]
     assert slopes.lines[0].get_ydata() == pytest.approx([0.3] * 3)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["leaky"]
-
-
-def test_converted_models_are_read_too(pyplot):
-    model = convert(with_dead_units("relu", inside=True), alpha=0.2)
-    (ax,) = plot_activations(model, X).axes
-    assert "0 of 4 units dead" in ax.get_title()
