@@ -91,7 +91,7 @@ def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -
         ValueError: If `from_config` makes a layer of another class, or a place can't be reached.
     """
     layer = _placed(own, config, replaced, late=False)
-    if unreached(layer) and _is_of_keras(own, "build"):
+    if layer._tf_leaky_waiting.value and _is_of_keras(own, "build"):
         layer = _placed(own, config, replaced, late=True)
     return layer
 
@@ -182,11 +182,6 @@ def user_class(layer: Any) -> type:
 def places_of(layer: Any) -> list[Place]:
     """Returns the places at which a converted layer differs from the user's."""
     return [list(place) for place in layer._tf_leaky_replaced.value]
-
-
-def unreached(layer: Any) -> list[str]:
-    """Returns the places of a converted layer that don't exist yet, as Python code."""
-    return [shown_place(list(place)) for place in layer._tf_leaky_waiting.value]
 
 
 def config_of(layer: Any) -> dict[str, Any]:
