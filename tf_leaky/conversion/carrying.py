@@ -235,7 +235,10 @@ def _class_of(layer: dict[str, Any]) -> type:
     if (layer["module"], layer["class_name"]) in _SEEN:
         return _SEEN[layer["module"], layer["class_name"]]
     try:
-        return user_class(tf.keras.layers.deserialize(layer))
+        made = tf.keras.layers.deserialize(layer)
+        if not is_layer(made):  # tf_keras returns the name of a class that it doesn't know
+            raise ValueError(f"{made!r}, which is none.")
+        return user_class(made)
     except Exception as error:  # of any kind: the user's class is called
         raise ValueError(
             f"Converted: expected the class {layer['class_name']} of {layer['module']} to be "
