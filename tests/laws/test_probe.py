@@ -240,6 +240,11 @@ def test_activations_that_hold_a_layer_are_read_once():
     assert list(look(with_dead_units(layers.Activation(leaky)))) == ["leaky"]
 
 
+def test_activations_of_one_name_are_numbered():
+    parts = [tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU(name="a")]) for _ in range(2)]
+    assert list(look(tf.keras.Sequential([tf.keras.Input((2,)), *parts]))) == ["a", "a #2"]
+
+
 def test_activations_that_mix_elements_are_passed_over():
     def halves(x):
         return x[..., :2]
