@@ -1,4 +1,4 @@
-"""Exports in processes of their own: `python exporter.py FOLDER once PROCESSES THREADS [FIRST]`.
+"""Exports in processes of their own: `python exporter.py FOLDER once PROCESSES THREADS`.
 
 Each export is of a model of its own number, and is reported as `version number`. With
 `kill COUNT SEED` processes export one version after another until they are killed, each at a random
@@ -30,17 +30,16 @@ def export(folder, number, check=True):
     os.write(1, f"{version.name} {number}\n".encode())
 
 
-def once(folder, processes, threads, first=0):
-    """Exports numbers from `first` on, `threads` at once in each of `processes` at once."""
-    children = []
+def once(folder, processes, threads):
+    """Exports numbers from 0 on, `threads` at once in each of `processes` at once."""
+    children, threads = [], int(threads)
     for i in range(int(processes)):
-        start = int(first) + i * int(threads)
         children.append(os.fork())
         if children[-1] == 0:
             status = 1
             try:
-                with ThreadPoolExecutor(int(threads)) as pool:
-                    numbers = range(start, start + int(threads))
+                with ThreadPoolExecutor(threads) as pool:
+                    numbers = range(i * threads, (i + 1) * threads)
                     list(pool.map(lambda number: export(folder, number, False), numbers))
                 status = 0
             finally:

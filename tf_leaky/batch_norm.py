@@ -24,10 +24,11 @@ from tf_leaky.checks import (
     constant_slopes,
     shown,
 )
-from tf_leaky.layer import _KeepPositive, _register, _serialize
+from tf_leaky.layer import _checked_constraint, _KeepPositive, _register, _serialize
 from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, bounded
 
 _NAME = "BatchNormLeakyReLU"
+_PARTS = ("initializer", "regularizer", "constraint")  # of gamma and beta; averages have the first
 
 
 @_register(package="tf_leaky", name=_NAME)
@@ -152,9 +153,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         self.trainable_alpha = trainable_alpha
         self.axis = _checked_axis("axis", axis)
         self.alpha_axis = None if alpha_axis is None else _checked_axis("alpha_axis", alpha_axis)
-        self.alpha_constraint = alpha_constraint
-        if not (isinstance(alpha_constraint, str) and alpha_constraint == "positive"):
-            self.alpha_constraint = _checked_part("alpha", "constraint", alpha_constraint)
+        self.alpha_constraint = _checked_constraint(alpha_constraint, subject=_NAME)
         self.alpha_regularizer = _checked_part("alpha", "regularizer", alpha_regularizer)
         self.momentum = _checked_number("momentum", momentum)
         self.epsilon = _checked_number("epsilon", epsilon)
@@ -201,26 +200,11 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         self.input_spec = tf.keras.layers.InputSpec(
             ndim=self._rank, axes={self._positive_axis: size}
         )
-        if self.scale:
-            self.gamma = self._add_weight(
-                "gamma",
-                (size,),
-                initializer=self.gamma_initializer,
-                regularizer=self.gamma_regularizer,
-                constraint=self.gamma_constraint,
-            )
-        if self.center:
-            self.beta = self._add_weight(
-                "beta",
-                (size,),
-                initializer=self.beta_initializer,
-                regularizer=self.beta_regularizer,
-                constraint=self.beta_constraint,
-            )
-        self.moving_mean = self._add_average("moving_mean", size, self.moving_mean_initializer)
-        self.moving_variance = self._add_average(
-            "moving_variance", size, self.moving_variance_initializer
-        )
+        self.gamma = self._add_for_channels("gamma", size) if self.scale else None
+        self.beta = self._add_for_channels("beta", size) if self.center else None
+        average = {"trainable": False, **keras_compat.moving_average_options()}
+        self.moving_mean = self._add_for_channels("moving_mean", size, **average)
+        self.moving_variance = self._add_for_channels("moving_variance", size, **average)
         if self.trainable_alpha or self.alpha_axis is not None:
             self.alpha = self._add_alpha(size)
         self.built = True
@@ -261,16 +245,9 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
             **options,
         )
 
-    def _add_average(self, name: str, size: int, initializer: Any) -> Any:
-        return self._add_weight(
-            name,
-            (size,),
-            initializer=initializer,
-            regularizer=None,
-            constraint=None,
-            trainable=False,
-            **keras_compat.moving_average_options(),
-        )
+    def _add_for_channels(self, name: str, size: int, **options: Any) -> Any:
+        parts = {kind: getattr(self, f"{name}_{kind}", None) for kind in _PARTS}
+        return self._add_weight(name, (size,), **parts, **options)
 
     def _add_alpha(self, size: int) -> Any:
         shape = () if self.alpha_axis is None else (size,)
@@ -324,7 +301,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
             z,
             mask=_checked_mask(mask, z),
             extra=keras_compat.added_to_masked_count(),
-            all_reduce=_sum_over_replicas if self.synchronized else _unchanged,
+            all_reduce=_sum_over_replicas if self.synchronized else lambda tensor: tensor,
         )
         y, mean, variance = batch_norm_leaky_relu(z, gamma, beta, alpha, batch, self.epsilon)
         if mask is None and keras_compat.batch_norm_is_fused(
@@ -380,7 +357,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
             "synchronized": self.synchronized,
         }
         for weight in ("beta", "gamma", "moving_mean", "moving_variance"):
-            for kind in ("initializer", "regularizer", "constraint"):
+            for kind in _PARTS:
                 if hasattr(self, f"{weight}_{kind}"):
                     part = getattr(self, f"{weight}_{kind}")
                     config[f"{weight}_{kind}"] = _serialize(kind, part)
@@ -392,10 +369,6 @@ def _values(weight: Any, default: float, channels: Channels, dtype: tf.DType) ->
     if weight is None:
         return tf.fill([channels.size], tf.constant(default, wider(dtype)))
     return tf.cast(tf.convert_to_tensor(weight), wider(dtype))
-
-
-def _unchanged(tensor: tf.Tensor) -> tf.Tensor:
-    return tensor
 
 
 def _sum_over_replicas(tensor: tf.Tensor) -> tf.Tensor:

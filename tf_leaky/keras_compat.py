@@ -35,7 +35,6 @@ def refuse_other_backends() -> None:
 
 
 refuse_other_backends()
-InputLayer = tf.keras.layers.InputLayer
 LEGACY = tf.keras.Model.__module__.partition(".")[0] == "tf_keras"
 
 
@@ -130,10 +129,11 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
         return tf.keras.models.clone_model(plain, clone_function=of)
     plain = tf.keras.Model(model.input, model.output, name=model.name)
     # `clone_model` doesn't keep the names of input layers.
-    inputs = {id(each.output): each for each in model.layers if isinstance(each, InputLayer)}
+    kind = tf.keras.layers.InputLayer
+    inputs = {id(each.output): each for each in model.layers if isinstance(each, kind)}
 
     def alike(x: Any) -> Any:
-        return InputLayer.from_config(inputs[id(x)].get_config()).output
+        return kind.from_config(inputs[id(x)].get_config()).output
 
     return tf.keras.models.clone_model(
         plain, input_tensors=tf.nest.map_structure(alike, model.input), clone_function=of

@@ -268,10 +268,10 @@ def slopes_in_use(layer: LeakyReLU) -> np.ndarray:
     return np.asarray(bounded(slopes) if layer._positive_alpha else slopes)
 
 
-def _checked_constraint(constraint: Any) -> Any:
+def _checked_constraint(constraint: Any, *, subject: str = "LeakyReLU") -> Any:
     if isinstance(constraint, str) and constraint == "positive":
         return constraint
-    return checked_keras_object("constraint", constraint)
+    return checked_keras_object("constraint", constraint, subject=subject)
 
 
 def _serialize(kind: str, value: Any) -> Any:

@@ -33,14 +33,11 @@ def test_tf_keras_loads_no_file_of_keras_3(tmp_path):
 
 
 @pytest.mark.skipif(not KERAS_3, reason="a limit of Keras 3")
-class TestLimitsOfKeras3:
-    """Why FORMATS has fewer files of tf_keras. If one fails, it can have more."""
-
-    def test_policies_of_tf_keras(self, tmp_path):
-        """Of no layer, its own neither."""
-        policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
-        config = {**tf.keras.layers.Dense(2).get_config(), "dtype": policy}
-        with pytest.raises(AttributeError):
-            tf.keras.layers.Dense.from_config(config)
-        with pytest.raises(AttributeError):
-            tf.keras.models.load_model(unpacked("tf_keras", "mixed-float16", tmp_path) / "model.h5")
+def test_policies_of_tf_keras(tmp_path):
+    """Why FORMATS has fewer files of tf_keras. If it fails, it can have more."""
+    policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+    config = {**tf.keras.layers.Dense(2).get_config(), "dtype": policy}
+    with pytest.raises(AttributeError):
+        tf.keras.layers.Dense.from_config(config)
+    with pytest.raises(AttributeError):
+        tf.keras.models.load_model(unpacked("tf_keras", "mixed-float16", tmp_path) / "model.h5")

@@ -53,15 +53,15 @@ def test_config_keeps_keras_constraints_and_regularizers():
 
 
 def test_numpy_arguments_become_json_types():
-    layer = LeakyReLU(np.array([0.5, 0.25], "float32"), axis=np.int64(-1), name="here")
-    config = json.loads(json.dumps(layer.get_config()))
-    assert (config["alpha"], config["axis"]) == ([0.5, 0.25], -1)
+    for alpha, axis in (([0.5, 0.25], np.int64(-1)), ([[0.5], [1.0]], (np.int64(1), np.int8(-1)))):
+        config = LeakyReLU(np.array(alpha, "float32"), axis=axis).get_config()
+        given = {"alpha": alpha, "axis": np.asarray(axis).tolist()}
+        assert json.loads(json.dumps(config)).items() >= given.items()
     assert LeakyReLU(np.float32(0.25)).get_config()["alpha"] == 0.25
 
 
 def test_registered_names_are_those_of_the_file_format():
-    name = tf.keras.utils.get_registered_name
-    assert name(tf_leaky.LeakyReLU) == "tf_leaky>LeakyReLU"
-    assert name(tf_leaky.leaky_relu) == "tf_leaky>leaky_relu"
-    assert tf.keras.utils.get_registered_object("tf_leaky>LeakyReLU") is tf_leaky.LeakyReLU
-    assert tf.keras.utils.get_registered_object("tf_leaky>leaky_relu") is tf_leaky.leaky_relu
+    for name in ("LeakyReLU", "leaky_relu", "BatchNormLeakyReLU"):
+        each = getattr(tf_leaky, name)
+        assert tf.keras.utils.get_registered_name(each) == f"tf_leaky>{name}"
+        assert tf.keras.utils.get_registered_object(f"tf_leaky>{name}") is each

@@ -5,11 +5,6 @@ import modes
 import numpy as np
 import pytest
 
-POSITIVE_TOO = {  # x is read off y
-    "-smallest normal": ("0", "x"),
-    "-largest": ("-inf", "x"),
-}
-
 
 def held(found, point, alpha, *, positive=False):
     accepted = [answer[: len(found)] for answer in contract.right(point, alpha)]

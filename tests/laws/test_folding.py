@@ -365,7 +365,21 @@ def before_a_sum():
     return tf.keras.Model(x, layers.ReLU(negative_slope=0.1)(layers.Add()([y, x])))
 
 
+def before_a_sum_and_a_formula():
+    x = tf.keras.Input((8, 8, 3))
+    y = layers.Add()([bn()(layers.Conv2D(3, 3, padding="same")(x)), x])
+    return tf.keras.Model(x, layers.Lambda(lambda y: tf.maximum(0.1 * y, y), (8, 8, 3))(y))
+
+
+def with_lora():
+    model = tf.keras.Sequential([tf.keras.Input((5,)), layers.Dense(4, name="dense"), bn()])
+    model.layers[0].enable_lora(2)
+    return model
+
+
 LEFT = {
+    "a sum and a formula": (before_a_sum_and_a_formula, "TensorFlow uses a wrong slope"),
+    **({"LoRA": (with_lora, "dense has more weights than kernel")} if KERAS_3 else {}),
     "a sum and a stock LeakyReLU": (before_a_sum, "TensorFlow uses a wrong slope"),
     "used twice": (used_twice, "output of dense is used elsewhere"),
     "an output": (output, "output of dense is used elsewhere"),

@@ -7,6 +7,7 @@ import importlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from wrong import ArrayThatFails, graph_tensor, in_itself
 
 from tf_leaky import leaky_relu
 
@@ -136,17 +137,6 @@ def test_positive_alpha_that_is_no_bool(positive_alpha):
         leaky_relu(X, positive_alpha=positive_alpha)
 
 
-def in_itself():
-    rows = [0.1]
-    rows.append(rows)
-    return rows
-
-
-class ArrayThatFails:
-    def __array__(self, *_, **__):
-        raise RuntimeError("no array today")
-
-
 @pytest.mark.parametrize("make", [in_itself, ArrayThatFails])
 def test_what_fails_while_it_is_read(make):
     with pytest.raises(TypeError, match=r"expected alpha to be a real number.* Received: alpha="):
@@ -156,12 +146,11 @@ def test_what_fails_while_it_is_read(make):
 
 
 def test_tensor_of_a_graph_that_is_gone():
-    kept = []
-    tf.function(lambda x: kept.append(x + 1))(X)
+    gone = graph_tensor()
     with pytest.raises(TypeError, match=r"expected x to be a tensor .*Received: x="):
-        leaky_relu(kept[0])
+        leaky_relu(gone)
     with pytest.raises(TypeError, match=r"expected alpha to be a tensor .*Received: alpha="):
-        leaky_relu(X, kept[0])
+        leaky_relu(X, gone)
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,6 @@ def test_pairs_within_layers_are_left_if_the_first_is_used_elsewhere(kind, rng):
         np.testing.assert_allclose(fused(x, training=training), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_warning_says_that_nothing_was_fused():
-    model = tf.keras.Sequential([tf.keras.Input((3,)), layers.Dense(2), layers.ReLU()])
-    with pytest.warns(UserWarning, match="Nothing was fused"):
-        convert(model, alpha=0.1, fuse_batch_norm=True)
-
-
 def test_to_keras_takes_a_prelu_after_a_convolution_with_a_bias_and_a_sum(rng):
     """There TensorFlow may compute LeakyReLU with a slope of 0.2: see docs/upstream.md."""
     x = tf.keras.Input((6, 6, 3))
@@ -155,6 +149,7 @@ def test_pairs_within_wrappers_are_fused(rng):
 
 
 NO_PAIRS = {
+    "no normalisation": lambda: [layers.Dense(2), LeakyReLU(0.1)],
     "a slope below 1e-3": lambda: [layers.BatchNormalization(), LeakyReLU(1e-4)],
     "slopes along another axis": lambda: [
         layers.BatchNormalization(),

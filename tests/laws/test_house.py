@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import tf_leaky
 from tf_leaky.keras_compat import LEGACY
 
 PACKAGE = Path(tf_leaky.__file__).parent
+FILES = set(PACKAGE.rglob("*.py"))
 # What each room may import, beside NumPy, TensorFlow and the standard library. Imports point up
 # this table only.
 BELOW = {"checks", "keras_compat"}
@@ -52,7 +54,7 @@ def imports(node):
 
 
 def test_every_file_is_in_a_room():
-    assert set(PACKAGE.rglob("*.py")) == {path for room in ROOMS for path in files(room)}
+    assert {path for room in ROOMS for path in files(room)} == FILES
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -61,8 +63,22 @@ def test_room_imports_only_what_stands_below_it(room):
         assert imports(ast.parse(path.read_text())) <= EVERYWHERE | ROOMS[room] | {room}, path
 
 
+def test_no_two_files_import_each_other_even_by_way_of_others():
+    paths = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in FILES}
+    graph = {}
+    for name, path in paths.items():
+        named = {
+            f"{each.module}.{alias.name}".removeprefix("tf_leaky.")
+            for each in ast.walk(ast.parse(path.read_text()))
+            if isinstance(each, ast.ImportFrom)
+            for alias in each.names
+        }
+        graph[name] = {each for full in named for each in (full, full.rpartition(".")[0])}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
 def test_extras_are_imported_within_the_functions_that_need_them():
-    for path in PACKAGE.rglob("*.py"):
+    for path in FILES:
         for statement in ast.parse(path.read_text()).body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 assert not imports(statement) & {"matplotlib", "tensorflow_serving"}, path
@@ -115,7 +131,7 @@ def private_names(tree):
 
 def test_private_attributes_of_keras_are_used_in_one_room():
     """Without a default, so that an error follows from a new name."""
-    names = {path: private_names(ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")}
+    names = {path: private_names(ast.parse(path.read_text())) for path in FILES}
     ours = {name for _, own in names.values() for name in own} | {
         "_fields",
         "_make",

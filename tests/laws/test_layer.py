@@ -77,12 +77,6 @@ def test_initial_slopes_of_float64_are_exact(axis):
     assert (tf.convert_to_tensor(layer.alpha).numpy() == np.float64(0.1)).all()
 
 
-def test_axes_of_numpy_become_python_integers():
-    axis = LeakyReLU(axis=(np.int64(1), np.int8(-1))).axis
-    assert axis == (1, -1)
-    assert [type(each) for each in axis] == [int, int]
-
-
 @tf.keras.utils.register_keras_serializable("test_layer")
 def halved(slopes):
     return slopes / 2
@@ -122,14 +116,6 @@ def test_registered_function_is_a_constraint(again):
     model.compile(tf.keras.optimizers.SGD(0.0), "mse")
     model.fit(np.ones((2, 2)), np.ones((2, 2)), verbose=0)
     assert float(tf.convert_to_tensor(layer.alpha)) == 0.25
-
-
-def test_slope_of_a_mixed_layer_is_summed_beyond_float16():
-    layer = LeakyReLU(0.25, trainable_alpha=True, dtype="mixed_float16")
-    with tf.GradientTape() as tape:
-        y = layer(-tf.ones([1 << 17], tf.float16))
-    (dalpha,) = tape.gradient(y, layer.trainable_variables, tf.ones_like(y))
-    assert float(dalpha) == -(1 << 17)
 
 
 @each_layer
@@ -256,12 +242,6 @@ def test_nan_slopes_stay_visible():
     assert np.isnan(model.get_weights()[0])
 
 
-def test_smallest_positive_slope_is_allowed():
-    layer = LeakyReLU(1e-3, trainable_alpha=True)
-    layer.build((None, 3))
-    assert tf.convert_to_tensor(layer.alpha).numpy() == np.float32(1e-3)
-
-
 def test_functions_serve_as_constraint_and_regularizer():
     """As instances of Keras's own classes: Keras 3.10, which is supported, takes nothing else."""
     layer = LeakyReLU(
@@ -305,6 +285,8 @@ def test_alpha_before_and_after_the_layer_is_built():
     assert layer.alpha == 0.5
     layer.build((None, 3))
     assert layer.alpha is layer.trainable_weights[0]
+    layer.build((None, 3))  # as its outer layer does after a file was loaded
+    assert len(layer.weights) == 1
     np.testing.assert_array_equal(LeakyReLU([0.5, 0.25], axis=-1).alpha, [0.5, 0.25])
 
 

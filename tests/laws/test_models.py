@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tf_leaky
 from tf_leaky import LeakyReLU, convert, freeze, to_keras
+from tf_leaky.conversion.carrying import Converted
 from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
 from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA
 
@@ -476,3 +477,143 @@ def test_models_within_subclassed_ones_are_named_and_convert_by_themselves():
     with pytest.raises(ValueError, match=r"\.inner is a Functional: pass it separately"):
         convert(model)
     assert LeakyReLU in kinds(convert(model.inner, alpha=0.2))
+
+
+@pytest.mark.xfail(LEGACY, raises=IndexError, reason="tf_keras seeks each call on one layer")
+def test_activation_of_several_widths_has_slopes_for_each():
+    x, shared = tf.keras.Input((4,)), layers.ReLU(name="shared")
+    y = shared(layers.Dense(5)(shared(layers.Dense(3)(x))))
+    model = tf.keras.Model(x, shared(layers.Dense(5)(y)))
+    new = convert(model, alpha=0.2, trainable_alpha=True, axis=-1)
+    sizes = [layer.alpha.shape for layer in new.layers if isinstance(layer, LeakyReLU)]
+    assert sorted(map(tuple, sizes)) == [(3,), (5,)]
+    same(convert(model, alpha=0.2), new, data(model))
+    deep = tf.keras.Model(x, [y, shared(layers.Reshape((5, 1))(y))])
+    with pytest.raises(ValueError, match=r"inputs of one rank for 'shared'.* 2 and 3 axes"):
+        convert(deep, alpha=0.2, trainable_alpha=True, axis=-1)
+
+
+class CompilesAsItLikes(tf.keras.Model):
+    def compile(self, **settings):
+        super().compile(**settings)
+
+
+class CompilesFromItsConfig(CompilesAsItLikes):
+    def get_compile_config(self):
+        return {"optimizer": "sgd", "loss": "mae"}
+
+    def compile_from_config(self, config):
+        self.compile(**config)
+
+
+@pytest.mark.parametrize("kind", [CompilesAsItLikes, CompilesFromItsConfig])
+def test_model_that_compiles_itself(kind, caplog):
+    x = tf.keras.Input((4,))
+    model = kind(x, layers.PReLU()(x))
+    model.compile(optimizer="adam", loss="mse")
+    new = convert(model)
+    assert type(new) is kind
+    if kind is CompilesFromItsConfig:
+        assert new.loss == "mae"
+    else:
+        assert "is returned without being compiled" in caplog.text
+
+
+class OfItsOwn(layers.Layer):
+    """Accepts one activation, by its name."""
+
+    def __init__(self, activation="relu", **kwargs):
+        super().__init__(**kwargs)
+        self.activation = {"relu": tf.nn.relu}[activation]
+
+    def call(self, x):
+        return self.activation(x)
+
+    def get_config(self):
+        return super().get_config() | {"activation": "relu"}
+
+
+class WithoutConfig(layers.Layer):
+    def __init__(self, count, **kwargs):
+        super().__init__(**kwargs)
+        self.relu, self.count = layers.ReLU(), count
+
+    def call(self, x):
+        return self.count * self.relu(x)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class OfOneClass(OfItsOwn):
+    @classmethod
+    def from_config(cls, config):
+        return OfOneClass(**config)
+
+
+class Calls(layers.Layer):
+    def call(self, x):
+        return tf_leaky.leaky_relu(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "make", "match"),
+    [
+        (convert, lambda: WithoutConfig(3), "from_config.get_config.. makes again|get_config"),
+        (convert, OfOneClass, r"a layer of the class that it is called on.*Return cls"),
+        (to_keras, Calls, r"activations that stock layers can replace.* tf_leaky is used by"),
+    ],
+    ids=["no config", "another class", "a function of ours in a call"],
+)
+def test_layers_that_can_not_be_changed(change, make, match):
+    model = tf.keras.Sequential([tf.keras.Input((4,)), make()])
+    with pytest.raises(ValueError, match=f"(?s){match}"):
+        change(model, **({"alpha": 0.2} if change is convert else {}))
+
+
+def test_layer_that_accepts_only_its_own_names_is_changed():
+    model = tf.keras.Sequential([tf.keras.Input((4,)), OfItsOwn()])
+    new = convert(model, alpha=0.5)
+    np.testing.assert_array_equal(new(-np.ones((1, 4))), [[-0.5] * 4])
+
+
+def test_class_that_is_not_known_is_named():
+    gone = {"module": "gone", "class_name": "Gone", "registered_name": "Gone"}
+    gone["config"] = {"name": "gone"}
+    with pytest.raises(ValueError, match=r"the class Gone of gone to be known\. Received: "):
+        Converted.from_config({"name": "gone", "layer": gone, "replaced": []})
+
+
+class Eager(layers.Layer):
+    """Has to be run eagerly, which Keras 3 learns in its first call only."""
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def call(self, x):
+        return x + float(x.numpy().max())
+
+
+@pytest.mark.skipif(LEGACY, reason="tf_keras traces every layer")
+def test_models_that_can_not_be_traced(caplog):
+    parts = [layers.Dense(4), layers.BatchNormalization(), LeakyReLU(0.1), Eager()]
+    model = tf.keras.Sequential([tf.keras.Input((4,)), *parts])
+    with pytest.warns(UserWarning, match="could not be traced, so it is not known whether any"):
+        convert(model, alpha=0.2)
+    with pytest.raises(ValueError, match="to_keras: expected a model that can be traced"):
+        to_keras(model)
+    with caplog.at_level("INFO", logger="tf_leaky"):
+        freeze(model, fold_batch_norm=True)
+    assert "not folded, as the model can't be traced: " in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sparse", "ragged"])
+def test_inputs_that_are_not_dense_are_traced_as_they_are(kind):
+    dense = {
+        "sparse": lambda x: tf.sparse.to_dense(x),
+        "ragged": lambda x: x.to_tensor(shape=(None, 4)),
+    }[kind]
+    x = tf.keras.Input((4 if kind == "sparse" else None,), **{kind: True})
+    y = layers.Lambda(dense, output_shape=(4,))(x)
+    new = convert(tf.keras.Model(x, layers.ReLU()(y)), alpha=0.2, strict=True)
+    assert type(new.layers[-1]) is LeakyReLU

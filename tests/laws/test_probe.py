@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tf_leaky.inspection.probing
-from tf_leaky import ActivationMonitor, LeakyReLU, convert, plot_activations
+from tf_leaky import ActivationMonitor, LeakyReLU, plot_activations
 from tf_leaky.inspection.plots import draw_lines
 from tf_leaky.inspection.probing import Probe
 from tf_leaky.inspection.statistics import Histogram
@@ -238,6 +238,11 @@ def test_steps_of_time_distributed_are_one():
 def test_activations_that_hold_a_layer_are_read_once():
     leaky = LeakyReLU(0.2, name="leaky")
     assert list(look(with_dead_units(layers.Activation(leaky)))) == ["leaky"]
+
+
+def test_activations_of_one_name_are_numbered():
+    parts = [tf.keras.Sequential([tf.keras.Input((2,)), layers.ReLU(name="a")]) for _ in range(2)]
+    assert list(look(tf.keras.Sequential([tf.keras.Input((2,)), *parts]))) == ["a", "a #2"]
 
 
 def test_activations_that_mix_elements_are_passed_over():
@@ -658,9 +663,3 @@ def test_monitor_draws_its_values(pyplot):
     assert list(always.lines[0].get_ydata()) == [2, 2, 2]
     assert slopes.lines[0].get_ydata() == pytest.approx([0.3] * 3)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["leaky"]
-
-
-def test_converted_models_are_read_too(pyplot):
-    model = convert(with_dead_units("relu", inside=True), alpha=0.2)
-    (ax,) = plot_activations(model, X).axes
-    assert "0 of 4 units dead" in ax.get_title()

@@ -210,6 +210,12 @@ def two_inputs():
     return tf.keras.Model(inputs, layers.Add()(inputs))
 
 
+def subclassed():
+    model = NeverCalled()
+    model(np.ones((1, 4), "float32"))
+    return model
+
+
 FOUR = np.ones((2, 4))
 
 
@@ -225,6 +231,7 @@ FOUR = np.ones((2, 4))
         (None, np.ones((0, 4)), r"at least one\. Received: warmup with \{'x': 0\}"),
         (None, {"z": FOUR}, r"for the inputs \['x'\]\. Received: warmup=\['z'\]"),
         (None, {}, r"for the inputs \['x'\]\. Received: warmup='dict'"),
+        (subclassed, [[1], [1, 2]], r"to fit the input .*inhomogeneous"),
         (two_inputs, [FOUR], r"for the inputs \['a', 'b'\]\. Received: warmup='list'"),
         (two_inputs, FOUR, r"for the inputs \['a', 'b'\]\. Received: warmup='ndarray'"),
         (two_inputs, [FOUR, np.ones((3, 4))], r"warmup with \{'a': 2, 'b': 3\}"),

@@ -11,7 +11,7 @@ from tf_leaky.keras_compat import handle_of, recorded_inputs, trace
 
 # The slope of oneDNN's kernel for a convolution, its bias, a sum and leaky ReLU (TensorFlow 2.21).
 TAKEN_BY_ONEDNN = 0.2
-_COPIES = ("Identity", "Reshape", "Cast")
+_COPIES = ("Identity", "IdentityN", "StopGradient", "Reshape", "Cast")
 
 
 @dataclass
@@ -88,19 +88,21 @@ class _Noted:
 
 def is_sum_of_convolution(x: Any) -> bool:
     """Whether a tensor is a sum of something and a convolution with a bias."""
-    if not isinstance(x, tf.Tensor):
-        return False
-    operation = _maker(x)
-    return operation.type in ("Add", "AddV2", "AddN") and any(
-        _maker(each).type in ("BiasAdd", "Add", "AddV2")
-        and any(_maker(part).type.startswith("Conv") for part in _maker(each).inputs)
-        for each in operation.inputs
+    return isinstance(x, tf.Tensor) and any(
+        each.type in ("BiasAdd", "Add", "AddV2")
+        and any(maker_of(part).type.startswith("Conv") for part in each.inputs)
+        for each in summands(x)
     )
 
 
-def _maker(x: Any) -> Any:
+def summands(x: Any) -> list[Any]:
+    """Returns the operations whose results are added up in a tensor; none if it isn't a sum."""
+    operation = maker_of(x)
+    return [*map(maker_of, operation.inputs)] if operation.type in ("Add", "AddV2", "AddN") else []
+
+
+def maker_of(x: Any) -> Any:
     """Returns the operation that makes a tensor, or what it is a copy of."""
-    operation = x.op
-    while operation.type in _COPIES:
-        operation = operation.inputs[0].op
-    return operation
+    while x.op.type in _COPIES:
+        x = x.op.inputs[x.value_index]
+    return x.op

@@ -90,7 +90,7 @@ def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -
         ValueError: If `from_config` makes a layer of another class, or a place can't be reached.
     """
     layer = _placed(own, config, replaced, late=False)
-    if unreached(layer) and is_of_keras(own, "build"):
+    if layer._tf_leaky_waiting.value and is_of_keras(own, "build"):
         layer = _placed(own, config, replaced, late=True)
     return layer
 
@@ -189,11 +189,6 @@ def places_of(layer: Any) -> list[Place]:
     return [list(place) for place in layer._tf_leaky_replaced.value]
 
 
-def unreached(layer: Any) -> list[str]:
-    """Returns the places of a converted layer that don't exist yet, as Python code."""
-    return [shown_place(list(place)) for place in layer._tf_leaky_waiting.value]
-
-
 def config_of(layer: Any) -> dict[str, Any]:
     """Returns the config of a user's layer, converted or not."""
     if not isinstance(layer, Converted):
@@ -245,7 +240,10 @@ def _class_of(layer: dict[str, Any]) -> type:
     if (layer["module"], layer["class_name"]) in _SEEN:
         return _SEEN[layer["module"], layer["class_name"]]
     try:
-        return user_class(tf.keras.layers.deserialize(layer))
+        made = tf.keras.layers.deserialize(layer)
+        if not is_layer(made):  # tf_keras returns the name of a class that it doesn't know
+            raise ValueError(f"{made!r}, which is none.")
+        return user_class(made)
     except Exception as error:  # of any kind: the user's class is called
         raise ValueError(
             f"Converted: expected the class {layer['class_name']} of {layer['module']} to be "

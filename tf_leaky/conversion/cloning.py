@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import re
 import warnings
@@ -16,7 +15,6 @@ from tf_leaky.checks import said, warn
 from tf_leaky.conversion.carrying import (
     Converted,
     config_of,
-    is_of_keras,
     known,
     made,
     places_of,
@@ -27,13 +25,9 @@ from tf_leaky.conversion.carrying import (
 )
 from tf_leaky.conversion.compiling import compile_alike
 from tf_leaky.conversion.fusing import fused_pairs, fused_pairs_within
+from tf_leaky.conversion.rebuilding import rebuilt
 from tf_leaky.conversion.weights import pairs_of, transfer
-from tf_leaky.keras_compat import (
-    clone_graph,
-    copy_of_lambda,
-    recorded_inputs,
-    trace,
-)
+from tf_leaky.keras_compat import copy_of_lambda, recorded_inputs, trace
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     Place,
@@ -108,17 +102,14 @@ def _build(model: Any, new: Any, subject: str) -> None:
         except ValueError as error:
             refused = re.search(r"of layer ['\"](.*)['\"] is incompatible", str(error))
             name = refused and refused[1]
-            if any(name == part.name for part in layers_within(new) if _has_slopes_on_axes(part)):
+            found = [part for part in layers_within(new) if part.name == name]
+            if any(isinstance(part, LeakyReLU) and part.axis is not None for part in found):
                 raise ValueError(
                     f"{subject}: expected inputs of one shape for {name!r}, whose slopes are along "
                     f"an axis. Received: calls with other shapes in {new.name!r}. Use one layer "
                     "per shape in its code, or give axis=None."
                 ) from error
             raise
-
-
-def _has_slopes_on_axes(layer: Any) -> bool:
-    return isinstance(layer, LeakyReLU) and layer.axis is not None
 
 
 class _Copy:
@@ -219,12 +210,7 @@ class _Copy:
     def _new_graph(self, model: Any) -> Any:
         if self._fuse:
             self._fuse_pairs(model)
-        new = clone_graph(model, lambda layer: _called_as_before(self.of(layer)))
-        for layer in layers_within(new):
-            if isinstance(layer, _CalledAsBefore):
-                layer.__class__ = type(layer).__mro__[2]
-                vars(layer).pop("_others", None)
-        return _of_own_class(model, new, self._subject)
+        return rebuilt(model, self.of, self._subject)
 
     def _new_layer(self, layer: Any) -> Any:
         """Returns a layer of the same class and config, with its activations replaced."""
@@ -337,103 +323,12 @@ class _Copy:
         return value if kept else None
 
 
-class _CalledAsBefore:
-    """An activation while a graph is rebuilt, called with the arguments of what it replaces.
-
-    It uses only the tensor: arguments such as `alpha` of `tf.nn.leaky_relu` are already in it, and
-    those of a folded normalisation mean nothing. If its slopes are along an axis and inputs have
-    different sizes, each size gets its own layer.
-    """
-
-    def __call__(self, x: Any, *arguments: Any, **keywords: Any) -> Any:
-        kind: Any = type(self).__mro__[2]
-        layer: Any = self
-        if getattr(layer, "axis", None) is not None and layer.built:
-            if len(x.shape) != layer.input_spec.ndim:
-                raise ValueError(
-                    f"convert: expected inputs of one rank for {layer.name!r}, whose slopes are "
-                    f"along an axis. Received: {layer.input_spec.ndim} and {len(x.shape)} axes. "
-                    "Use one layer per rank in the model."
-                )
-            sizes = {axis: x.shape[axis] for axis in layer.input_spec.axes}
-            if sizes != dict(layer.input_spec.axes):
-                others = layer.__dict__.setdefault("_others", {})
-                config = layer.get_config() | {"name": f"{layer.name}_{len(others) + 1}"}
-                key = tuple(sizes.values())
-                layer = others.setdefault(key, kind.from_config(config))
-                return layer(x)
-        return kind.__call__(layer, x)
-
-
-def _called_as_before(layer: Any) -> Any:
-    kinds = LeakyReLU, tf.keras.layers.Activation
-    if isinstance(layer, kinds) and not isinstance(layer, _CalledAsBefore):
-        layer.__class__ = type(type(layer).__name__, (_CalledAsBefore, type(layer)), {})
-    return layer
-
-
 def _named_as(layer: Any, new: Any) -> Any:
     """Gives `new` the name of a layer whose constructor takes none; tf_keras doesn't allow it."""
     if new.name != layer.name:
         with contextlib.suppress(AttributeError):
             new.name = layer.name
     return new
-
-
-def _of_own_class(model: Any, new: Any, subject: str) -> Any:
-    """Returns a copy as a model of the user's class, if its constructor takes a graph.
-
-    Raises:
-        ValueError: If it doesn't, and the class has a `call` of its own: a plain model would
-            compute something else.
-    """
-    own = type(model)
-    if is_stock(model):
-        return new
-    sequential = isinstance(model, tf.keras.Sequential)
-    given = {"layers": new.layers} if sequential else {"inputs": new.input, "outputs": new.output}
-    try:
-        given |= _other_arguments(model, {*given, "name"})
-        made = own(**given, name=model.name)
-        if is_graph(made) and [id(x) for x in made.outputs] == [id(x) for x in new.outputs]:
-            return made
-    except Exception:  # of any kind: it is the user's constructor
-        pass
-    if not is_of_keras(own, "call"):
-        raise ValueError(
-            f"{subject}: expected {own.__qualname__}, which has a call of its own, to take inputs "
-            f"and outputs in its constructor. Received: {model.name!r}, which can't be made again: "
-            "a plain model would compute without this call. Let the constructor take inputs, "
-            "outputs and arguments that are attributes of the same names."
-        )
-    warn(
-        f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
-        f"methods of {own.__qualname__}: its constructor doesn't take inputs and outputs, or takes "
-        "arguments that can't be found on the model."
-    )
-    return new
-
-
-def _other_arguments(model: Any, known_ones: set[str]) -> dict[str, Any]:
-    """Returns the constructor's other arguments, found in a model's attributes or its config.
-
-    Raises:
-        LookupError: If one is in neither, or contains a layer, which would be shared.
-    """
-    parameters = inspect.signature(type(model)).parameters.values()
-    given = {}
-    for each in parameters:
-        if each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL) or each.name in known_ones:
-            continue
-        if each.name in ("trainable", "dtype"):  # every model has them
-            continue
-        value = attributes(model).get(each.name, model)
-        if value is model:
-            value = model.get_config()[each.name]
-        if any(is_layer(leaf) for leaf in tf.nest.flatten(value)):
-            raise LookupError(each.name)
-        given[each.name] = value
-    return given
 
 
 def _config_without_functions(layer: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ before a normalisation, and what else uses its output.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import said
-from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, users_of
+from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, maker_of, summands, users_of
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.weights import pairs_of
 from tf_leaky.structure import is_graph, layers_within
@@ -212,22 +211,12 @@ def _computed_wrong(y: Any) -> bool:
     TensorFlow 2.21 fuses a convolution with a bias, an addition and a LeakyRelu into one operation,
     and oneDNN's kernel for that uses a slope of 0.2, whatever slope the LeakyRelu has.
     """
-    sums = [each for each in _after([y]) if each.type in ("Add", "AddV2", "AddN")]
-    for each in (after for one in sums for after in _after(one.outputs)):
+    made = maker_of(y)
+    for each in y.graph.get_operations():
         if each.type == "LeakyRelu":
-            if each.get_attr("alpha") != np.float32(TAKEN_BY_ONEDNN):
-                return True
-        elif each.type in ("Maximum", "Mul") or "Call" in each.type:
+            wrong = each.get_attr("alpha") != np.float32(TAKEN_BY_ONEDNN)
+        else:
+            wrong = each.type in ("Maximum", "Mul") or "Call" in each.type
+        if wrong and any(made in summands(x) for x in each.inputs):
             return True
     return False
-
-
-def _after(tensors: Any) -> Iterator[Any]:
-    """Yields the operations that use some tensors, or copies of them."""
-    for tensor in tensors:
-        for operation in tensor.consumers():
-            if operation.type in ("Identity", "IdentityN", "StopGradient"):
-                pairs = zip(operation.inputs, operation.outputs, strict=True)
-                yield from _after([copy for x, copy in pairs if x is tensor])
-            else:
-                yield operation

@@ -24,7 +24,8 @@ def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
     try:
         return clone(model, rule, subject=subject, **options)
     except Exception as error:  # of any kind: it is the user's constructor that is called
-        if not _is_constructor(error):
+        of_constructor = isinstance(error, TypeError | NotImplementedError)
+        if not (of_constructor or "get_config" in str(error)):
             raise
         raise _refusal(model, error, subject) from error
 
@@ -54,10 +55,6 @@ _STANDING = (
 def _dtype_of(operation: Any) -> Any:
     """Returns the dtype that a function in a graph computes in: that of its output."""
     return tf.as_dtype(tf.nest.flatten(operation.output)[0].dtype).name
-
-
-def _is_constructor(error: Exception) -> bool:
-    return isinstance(error, TypeError | NotImplementedError) or "get_config" in str(error)
 
 
 def _refusal(model: Any, error: Exception, subject: str) -> ValueError:

@@ -196,14 +196,11 @@ class _Kept:
                 self._error = error
                 break
             inputs = batch[0] if isinstance(batch, tuple) else batch
-            # A copy, as some iterators reuse one array for all batches.
-            self._batches.append((tf.nest.map_structure(_copied, inputs),))
+            # Copies, as some iterators reuse one array for all batches.
+            parts = [x.copy() if isinstance(x, np.ndarray) else x for x in tf.nest.flatten(inputs)]
+            self._batches.append((tf.nest.pack_sequence_as(inputs, parts),))
             yield self._batches[-1]
         raise self._error
-
-
-def _copied(part: Any) -> Any:
-    return part.copy() if isinstance(part, np.ndarray) else part
 
 
 def _values(found: dict[str, Seen]) -> dict[str, float]:

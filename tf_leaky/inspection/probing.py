@@ -12,10 +12,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.inspection.statistics import Seen, Total, summary_of
-from tf_leaky.keras_compat import (
-    call_traced,
-    slope_of_keras_leaky_relu,
-)
+from tf_leaky.keras_compat import call_traced, slope_of_keras_leaky_relu
 from tf_leaky.layer import LeakyReLU, slopes_in_use
 from tf_leaky.structure import attributes, is_activation_function, is_layer, layers_within
 
@@ -183,7 +180,8 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[Target]:
         wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
         chosen = []
         for each in wanted:
-            matches = [pair for pair in found if pair[0] is each or _is_name(each, pair[0])]
+            text = each if isinstance(each, str) else None
+            matches = [pair for pair in found if pair[0] is each or pair[0].name == text]
             matches = matches or [(layer, "call") for layer in within if layer is each]
             if not matches:
                 names = ", ".join(layer.name for layer, _ in found)
@@ -212,10 +210,6 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[Target]:
 def _parts(layers: list[Any], kind: Any) -> set[int]:
     """Returns the ids of the layers within those of a kind."""
     return {id(part) for each in layers if isinstance(each, kind) for part in layers_within(each)}
-
-
-def _is_name(text: Any, layer: Any) -> bool:
-    return isinstance(text, str) and text == layer.name
 
 
 def _attributes_of(layer: Any) -> list[str]:
