@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import warn
 from tf_leaky.conversion.carrying import is_of_keras
-from tf_leaky.keras_compat import clone_graph
+from tf_leaky.keras_compat import LEGACY, clone_graph
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import attributes, is_graph, is_layer, is_stock, layers_within
 
@@ -36,7 +36,7 @@ class _CalledAsBefore:
 
     It uses only the tensor: arguments such as `alpha` of `tf.nn.leaky_relu` are already in it, and
     those of a folded normalisation mean nothing. If its slopes are along an axis and inputs have
-    different sizes, each size gets its own layer.
+    different sizes, each size gets its own layer, but tf_keras can't have that.
     """
 
     def __call__(self, x: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -51,6 +51,13 @@ class _CalledAsBefore:
                 )
             sizes = {axis: x.shape[axis] for axis in layer.input_spec.axes}
             if sizes != dict(layer.input_spec.axes):
+                if LEGACY:  # it looks for all calls on the one layer
+                    raise ValueError(
+                        f"convert: expected inputs of one size for {layer.name!r} under tf_keras, "
+                        f"as its slopes are along an axis. Received: {dict(layer.input_spec.axes)} "
+                        f"and {sizes} (axis: size). Use one layer per size in the model, or one "
+                        "slope (axis=None)."
+                    )
                 others = layer.__dict__.setdefault("_others", {})
                 config = layer.get_config() | {"name": f"{layer.name}_{len(others) + 1}"}
                 key = tuple(sizes.values())
