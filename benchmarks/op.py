@@ -32,6 +32,7 @@ RIVALS: dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]] = {
     "per channel, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1), (0, 1, 2)),
     "per channel, Keras PReLU": (lambda: prelu([1, 2]), (0, 1, 2)),
 }
+EARLY = "graph, upstream early"  # so that the two passes may run side by side, as in no net
 # What is divided by what.
 RATIOS = {
     "fixed / tf.nn.leaky_relu": ("fixed, ours", "fixed, tf.nn.leaky_relu"),
@@ -41,6 +42,7 @@ RATIOS = {
 }
 MODES: dict[str, Callable[[Any], Any]] = {
     "graph": lambda step: tf.function(step, autograph=False),
+    EARLY: lambda step: tf.function(step, autograph=False),
     "XLA": lambda step: tf.function(step, autograph=False, jit_compile=True),
     "eager": lambda step: step,
 }
@@ -65,7 +67,7 @@ def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -
         for mode, compile_ in MODES.items():
             progress.start(f"{size}, {mode}", rounds)
             steps = {
-                name: functools.partial(compile_(step_of(make(), x)), x, upstream)
+                name: functools.partial(compile_(step_of(make(), x, mode == EARLY)), x, upstream)
                 for name, (make, _) in RIVALS.items()
             }
             errors = {name: _checked(name, step(), x, upstream) for name, step in steps.items()}
@@ -94,8 +96,11 @@ def _noise(shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(x), tf.constant(upstream)
 
 
-def step_of(activation: Any, x: tf.Tensor) -> Callable[..., Any]:
-    """A function of x and upstream: the value, and the gradients of x and of what is trained."""
+def step_of(activation: Any, x: tf.Tensor, early: bool = False) -> Callable[..., Any]:
+    """A function of x and upstream: the value, and the gradients of x and of what is trained.
+
+    Unless it is `early`, upstream waits for the value, as in a net, where the loss comes between.
+    """
     activation(x[:1])  # builds it
     weights = [
         weight if isinstance(weight, tf.Variable) else weight.value  # Keras 3's own variables
@@ -106,7 +111,7 @@ def step_of(activation: Any, x: tf.Tensor) -> Callable[..., Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = activation(x)
-        with tf.control_dependencies([y]):  # as in a net, where the loss comes between the two
+        with tf.control_dependencies([] if early else [y]):
             upstream = tf.identity(upstream)
         return y, tape.gradient(y, [x, *weights], upstream)
 
