@@ -20,6 +20,7 @@ from benchmarks.tables import table, turned
 
 ALPHA = 0.1
 NETS = ("Conv2D", "Conv2D, BN", "Dense", "Dense, BN")
+FUSED = "BatchNormLeakyReLU"
 PEERS = {  # of ours, by kind of slope
     "fixed": "Keras LeakyReLU",
     "one slope": "Keras PReLU, one slope",
@@ -44,6 +45,8 @@ def measure(*, progress: Any, layers: int = 6, nets: tuple[str, ...] = NETS) -> 
         found = json.loads(done.stdout.splitlines()[-1])
         for kind, peer in PEERS.items():
             found[f"ours / peer, {kind}"] = found[f"ours, {kind}"] / found[peer]
+        if FUSED in found:
+            found[f"{FUSED} / BN + ReLU"] = found[FUSED] / found["Keras ReLU"]
         results[net] = found
         progress.step()
     return results
@@ -58,7 +61,7 @@ def buffers(net: str, layers: int, folder: Path) -> dict[str, float]:
     """Outputs of one layer that the step of each activation takes, from reports in `folder`."""
     import tensorflow as tf
 
-    from tf_leaky import LeakyReLU
+    from tf_leaky import BatchNormLeakyReLU, LeakyReLU
 
     keras = tf.keras.layers
     is_dense = net.startswith("Dense")
@@ -76,12 +79,14 @@ def buffers(net: str, layers: int, folder: Path) -> dict[str, float]:
         ),
         "ours, per channel": lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1),
     }
+    if net.endswith("BN"):
+        activations[FUSED] = lambda: BatchNormLeakyReLU(alpha=ALPHA)
     results = {}
     for name, activation in activations.items():
         model = tf.keras.Sequential([tf.keras.Input(shape[1:])])
         for _ in range(layers):
             model.add(keras.Dense(256) if is_dense else keras.Conv2D(32, 3, padding="same"))
-            if net.endswith("BN"):
+            if net.endswith("BN") and name != FUSED:
                 model.add(keras.BatchNormalization())
             model.add(activation())
         before = set(folder.iterdir())
