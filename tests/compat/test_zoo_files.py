@@ -180,6 +180,34 @@ class Wider(tf.keras.layers.Layer):
         return self.relu(self.dense(x))
 
 
+@tf.keras.utils.register_keras_serializable("tests")
+class Pair(tf.keras.layers.Layer):
+    """A layer of two inputs, as those of spektral on features and a graph."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.act = tf.keras.layers.ReLU()
+
+    def build(self, input_shape):
+        assert isinstance(input_shape, list)  # a tuple of shapes would be one shape
+        first, second = input_shape
+        self.w = self.add_weight(name="w", shape=(first[-1], second[-1]))
+
+    def call(self, inputs):
+        first, second = inputs
+        return self.act(first @ self.w) + second
+
+
+def test_layer_of_several_inputs_is_built_from_a_file(tmp_path):
+    inputs = [tf.keras.Input((3,)), tf.keras.Input((2,))]
+    model = tf.keras.Model(inputs, Pair(name="pair")(inputs))
+    new = convert(model, alpha=SLOPE)
+    new.save(tmp_path / "new.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "new.keras", compile=False)
+    x = [np.random.default_rng(0).normal(size=(5, n)).astype("float32") for n in (3, 2)]
+    np.testing.assert_array_equal(loaded(x), new(x))
+
+
 def test_layer_that_counts_on_tuples_is_built_from_a_file(tmp_path):
     """As that of KerasHub's DeepLabV3, which Keras itself can't build from a file."""
     model = tf.keras.Sequential([tf.keras.Input((3,)), Wider(name="wider")])

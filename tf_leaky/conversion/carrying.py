@@ -56,7 +56,7 @@ class Converted:
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Builds the layer for the shapes in a config. A file has lists in place of tuples."""
-        shapes = {key: tuple(x) if isinstance(x, list) else x for key, x in config.items()}
+        shapes = {key: _shapes(x) for key, x in config.items()}
         super().build_from_config(shapes)  # type: ignore[misc]
 
     @classmethod
@@ -71,6 +71,14 @@ class Converted:
             replaced = {tuple(each["at"]): deserialized(each["by"]) for each in config["replaced"]}
             with known({own.__name__: own}):
                 return with_replaced(own, config["layer"]["config"], replaced)
+
+
+def _shapes(value: Any) -> Any:
+    """Returns a shape as a tuple, and a list of shapes, for several inputs, as a list of tuples."""
+    if not isinstance(value, list):
+        return value
+    one = all(each is None or isinstance(each, int) for each in value)
+    return tuple(value) if one else list(map(_shapes, value))
 
 
 tf.keras.utils.get_custom_objects()[_NAME] = Converted
