@@ -20,6 +20,7 @@ from benchmarks import (
     call,
     imports,
     kept,
+    kernels,
     latency,
     learning,
     memory,
@@ -44,6 +45,7 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
         },
     ),
     "call": (call, lambda given: {"rounds": 100 * given.rounds}),
+    "kernels": (kernels, lambda given: {"rounds": given.rounds}),
     "peers": (
         peers,
         lambda given: {

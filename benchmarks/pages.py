@@ -20,6 +20,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TITLES = {
     "op": "The operation alone",
     "call": "One eager call",
+    "kernels": "Kernel by kernel",
     "peers": "PyTorch and JAX",
     "memory": "Memory of activations",
     "xla": "Memory of activations under XLA",

@@ -17,6 +17,7 @@ from benchmarks import (
     figure,
     imports,
     kept,
+    kernels,
     latency,
     learning,
     memory,
@@ -326,3 +327,9 @@ def test_no_net_takes_more_under_xla_than_with_stock_activations():
             assert row[f"ours / peer, {kind}"] < 1.001, (net, kind)
     assert results["Dense"]["ours / peer, fixed"] < 0.8
     assert "ours, per channel" in xla.report(results)
+
+
+def test_kernels_of_a_step_are_timed_one_by_one():
+    text = kernels.report(kernels.measure(rounds=3, progress=NoProgress()))
+    assert "Greater" in text
+    assert "all of a step" in text
