@@ -5,7 +5,7 @@ costs nothing if it is the result of batch normalisation, for example, while its
 tensor: XLA doesn't see that y > 0 exactly where x > 0. A matrix product is not computed again:
 there it is x that costs a tensor. `python -m benchmarks xla` has the figures, by XLA's own report.
 
-Nobody has measured XLA on a GPU. Where there is one, nothing here applies, and y is kept.
+Nobody has measured XLA on a GPU or TPU. Where there is one, nothing here applies, and y is kept.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ _found: Any = weakref.WeakKeyDictionary()  # by graph
 
 
 def compiles_for_cpu() -> bool:
-    """Whether XLA compiles the graph that is being built, and there is no GPU."""
+    """Whether XLA compiles the graph that is being built, and there are only CPUs."""
     if tf.executing_eagerly():
         return False
     graph = tf.compat.v1.get_default_graph()
     if graph not in _found:
-        _found[graph] = not (_has_lowered_branches() or tf.config.list_physical_devices("GPU"))
+        kinds = {each.device_type for each in tf.config.list_physical_devices()}
+        _found[graph] = kinds == {"CPU"} and not _has_lowered_branches()
     return bool(_found[graph])
 
 

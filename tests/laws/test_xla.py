@@ -101,8 +101,10 @@ def test_output_is_kept_after_a_matrix_product(product):
     assert what_the_gradient_uses(product) == "LeakyRelu"
 
 
-def test_output_is_kept_where_there_is_a_gpu(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+@pytest.mark.parametrize("kind", ["GPU", "TPU"])
+def test_output_is_kept_where_there_are_other_devices(monkeypatch, kind):
+    devices = [tf.config.PhysicalDevice("/physical_device:0", each) for each in ("CPU", kind)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda: devices)
     assert what_the_gradient_uses(scaled) == "LeakyRelu"
 
 
