@@ -24,9 +24,9 @@ OURS = ("ours, fixed", "ours, one slope", "ours, per channel")
 PEERS = ("Keras LeakyReLU", "Keras PReLU, per channel")
 BLOCKS = ("BN + ReLU", "BN + Keras LeakyReLU", "BatchNormLeakyReLU")
 SIDE, COUNT = 64, 8  # of images whose number is looked for; of images whose side is
-STEP = 2  # pixels
+SIDES = range(208, 64, -8)  # pixels
 BUDGET = 1 << 30  # bytes
-LIMIT = 256  # images, or steps of a side
+LIMIT = 256  # images
 
 
 def measure(*, progress: Any) -> dict[str, Any]:
@@ -36,12 +36,14 @@ def measure(*, progress: Any) -> dict[str, Any]:
         progress.start(f"Largest batch in 1 GiB, {name}", LIMIT.bit_length() - 1)
         images[name] = largest(lambda size, name=name: _trains(name, size), progress.step)
     for name in BLOCKS:
-        progress.start(f"Largest image in 1 GiB, {name}", LIMIT.bit_length() - 1)
-
-        def trains(steps: int, name: str = name) -> bool:
-            return _trains(name, COUNT, STEP * steps)
-
-        sides[name] = STEP * largest(trains, progress.step)
+        progress.start(f"Largest image in 1 GiB, {name}", len(SIDES))
+        # From above, as a larger one may fit where a smaller one doesn't: TensorFlow's allocator
+        # fills a block of up to twice the size of a tensor.
+        for side in SIDES:
+            progress.step()
+            if _trains(name, COUNT, side):
+                sides[name] = side
+                break
     ratios = {mine: {f"/ {peer}": images[mine] / images[peer] for peer in PEERS} for mine in OURS}
     return {"images": images, "sides": sides, "ratios": ratios}
 
