@@ -93,7 +93,7 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
     loss keeps is not included.
 
     The peak memory of a step is higher. It includes the weights, their gradients, the optimizer's
-    state, and the gradients and work space of the largest layers.
+    state, the gradients of the largest layers, and what the allocator rounds up.
 
     The count is for a graph without XLA, on this machine's device. A step that is compiled with
     `jit_compile=True`, as Keras 3 does by default on a GPU, keeps what XLA chooses, which computes
