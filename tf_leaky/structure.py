@@ -184,3 +184,13 @@ def _attributes_of_all() -> set[str]:
     bare(tf.zeros((1, 1)))
     of_training = {"history", "optimizer", "stop_training", "loss"}
     return {*vars(tf.keras.layers.Layer()), *vars(bare), *of_training}
+
+
+def variables_of(layer: Any) -> list[Any]:
+    """Returns the variables of a layer, each once; none of a model that isn't built.
+
+    What tf_keras lists among them for a vocabulary has no shape, and is copied as an asset.
+    """
+    if isinstance(layer, tf.keras.Model) and not layer.built:
+        return []
+    return list({id(each): each for each in layer.variables if hasattr(each, "shape")}.values())

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import warn
 from tf_leaky.keras_compat import graph_layers, handle_of, recorded_inputs, trace
-from tf_leaky.structure import held, is_graph, is_layer, is_stock, layers_within
+from tf_leaky.structure import held, is_graph, is_layer, is_stock, layers_within, variables_of
 
 
 def unused(old: Any, new: Any) -> list[Any]:
@@ -65,13 +65,3 @@ def warn_of_unused(model: Any, variables: list[Any], subject: str) -> None:
         "model, whose graph doesn't use them, and its copy is a plain one. If you need them, "
         f"call {subject} on the layers or models that have them."
     )
-
-
-def variables_of(layer: Any) -> list[Any]:
-    """Returns the variables of a layer, each once; none of a model that isn't built.
-
-    What tf_keras lists among them for a vocabulary has no shape, and is copied as an asset.
-    """
-    if isinstance(layer, tf.keras.Model) and not layer.built:
-        return []
-    return list({id(each): each for each in layer.variables if hasattr(each, "shape")}.values())

@@ -11,10 +11,17 @@ import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion.fusing import transfer_weights
-from tf_leaky.conversion.unused import is_plain, unused, variables_of, warn_of_unused, without_read
+from tf_leaky.conversion.unused import is_plain, unused, warn_of_unused, without_read
 from tf_leaky.keras_compat import graph_layers
 from tf_leaky.layer import LeakyReLU, slopes_in_use
-from tf_leaky.structure import is_graph, is_stock, layers_within, shown_place, sublayers
+from tf_leaky.structure import (
+    is_graph,
+    is_stock,
+    layers_within,
+    shown_place,
+    sublayers,
+    variables_of,
+)
 
 Pair = tuple[Any, Any, str]  # a layer, the one in its place in the copy, and its path
 
