@@ -94,17 +94,6 @@ class Hides(layers.Layer):
         return SHARED["dense"](x)
 
 
-class Knows(tf.keras.Model):
-    """Has the layer that another one uses in an attribute."""
-
-    def __init__(self):
-        x = tf.keras.Input((6,))
-        SHARED["dense"] = layers.Dense(6)
-        SHARED["dense"].build((None, 6))
-        super().__init__(x, layers.ReLU()(Hides()(x)))
-        self.known = SHARED["dense"]
-
-
 class InTraining(layers.Layer):
     """Uses a layer that it doesn't have, in training only."""
 
@@ -112,13 +101,21 @@ class InTraining(layers.Layer):
         return SHARED["dense"](x) if training else x
 
 
-class Trains(tf.keras.Model):
+class Knows(tf.keras.Model):
+    """Has the layer that another one uses in an attribute."""
+
+    user = Hides
+
     def __init__(self):
         x = tf.keras.Input((6,))
         SHARED["dense"] = layers.Dense(6)
         SHARED["dense"].build((None, 6))
-        super().__init__(x, layers.ReLU()(InTraining()(x)))
+        super().__init__(x, layers.ReLU()(self.user()(x)))
         self.known = SHARED["dense"]
+
+
+class Trains(Knows):
+    user = InTraining
 
 
 class Untraceable(layers.Layer):
