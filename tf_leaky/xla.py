@@ -16,14 +16,8 @@ from typing import Any
 import tensorflow as tf
 
 _PRODUCTS = {"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"}
-_AFTER = {
-    "Identity",
-    "Reshape",
-    "EnsureShape",
-    "BiasAdd",
-    "Add",
-    "AddV2",
-}  # that keep a product one
+# What may follow a product. What is added to a layer's product is its bias.
+_AFTER = ("Identity", "Reshape", "EnsureShape", "BiasAdd", "Add", "AddV2")
 _found: Any = weakref.WeakKeyDictionary()  # by graph
 
 
