@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.conversion.carrying import known
+from tf_leaky.conversion.carrying import is_of_keras, known
 from tf_leaky.keras_compat import compile_settings, given_name
 
 _log = logging.getLogger("tf_leaky")
@@ -29,8 +29,8 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
     settings = compile_settings(model)
     if settings is None:
         return
-    if not _is_of_keras(type(new).compile):
-        if not _is_of_keras(type(new).get_compile_config):
+    if not is_of_keras(type(new), "compile"):
+        if not is_of_keras(type(new), "get_compile_config"):
             new.compile_from_config(model.get_compile_config())
             return
         _log.warning(
@@ -47,10 +47,6 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
     new.compile(**settings)
     if optimizer is not None:
         _copy_optimizer(model, new, same)
-
-
-def _is_of_keras(method: Any) -> bool:
-    return str(method.__module__).partition(".")[0] in ("keras", "tf_keras")
 
 
 def _anew_within(value: Any, model: Any) -> Any:
