@@ -222,10 +222,11 @@ def _fixed_select(x: tf.Tensor, alpha: np.ndarray) -> tf.Tensor:
     keeps_x = (alpha < 0).any()
     x = _local(x) if keeps_x else x
     kept_x = x if keeps_x else None  # a closure keeps what it names
+    x_of_graph = _of_graph(x)
     dtype = x.dtype
 
     def backward(upstream: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        kept = y if kept_x is None else kept_x
+        kept = xla.to_keep(x_of_graph, y) if kept_x is None else kept_x
         with tf.control_dependencies([upstream]):
             return tf.cast(_slope_at(kept, slopes) * tf.cast(upstream, wide), dtype)
 

@@ -76,6 +76,18 @@ def what_the_gradient_uses(before, *, wrap=COMPILED, alpha=0.1):
     return gradient.inputs[1].op.type
 
 
+@pytest.mark.parametrize(("wrap", "compared"), [(PLAIN, 2), (COMPILED, 1)], ids=["plain", "XLA"])
+def test_constant_slopes_keep_what_a_number_keeps(wrap, compared):
+    """Forward and backward pass compare x with zero, or the one x and the other y."""
+
+    def function(x):
+        return tf.gradients(tf_leaky.leaky_relu(scaled(x), [0.1, 0.2]), x)
+
+    graph = wrap(function).get_concrete_function(tf.TensorSpec((4, 2))).graph
+    masks = [each for each in graph.get_operations() if each.type == "Greater"]
+    assert len({each.inputs[0].ref() for each in masks}) == compared
+
+
 def scaled(x):
     return x * 2
 
@@ -108,10 +120,10 @@ def test_output_is_kept_where_there_are_other_devices(monkeypatch, kind):
     assert what_the_gradient_uses(scaled) == "LeakyRelu"
 
 
-@pytest.mark.parametrize("alpha", [0.1, "one", "each"])
+@pytest.mark.parametrize("alpha", [0.1, [0.1, 0.2, 0.3, 0.4], "one", "each"])
 @pytest.mark.parametrize("before", [scaled, dense], ids=["scaled", "dense"])
 def test_gradients_are_those_of_a_plain_graph(before, alpha, rng):
-    slopes = {"one": [0.2], "each": [0.1, 0.2, 0.3, 0.4]}.get(alpha)
+    slopes = {"one": [0.2], "each": [0.1, 0.2, 0.3, 0.4]}.get(str(alpha))
     alpha = alpha if slopes is None else tf.Variable(slopes)
 
     def function(x):
