@@ -84,6 +84,8 @@ class Progress:
 
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
+    keras = tf.keras.layers.Layer.__module__.partition(".")[0]  # or tf_keras
+    packages = ("tf_leaky", "tensorflow", keras, "numpy")
     cpu = Path("/proc/cpuinfo")
     models = [
         line.partition(":")[2].strip()
@@ -98,11 +100,7 @@ def machine() -> dict[str, Any]:
         "intra-op threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "keras": tf.keras.layers.Layer.__module__.partition(".")[0],
-    } | {
-        package: importlib.metadata.version(package)
-        for package in ("tf_leaky", "tensorflow", "keras", "numpy")
-    }
+    } | {package: importlib.metadata.version(package) for package in packages}
 
 
 def report(results: dict[str, Any]) -> str:

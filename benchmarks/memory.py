@@ -26,17 +26,22 @@ THREADS = {"default threads": 0, "1 thread": 1, "2 threads": 2}  # inter-op; Ten
 
 
 def measure(
-    *, runs: int, progress: Any, threads: dict[str, int] = THREADS, **net: int
+    *,
+    runs: int,
+    progress: Any,
+    threads: dict[str, int] = THREADS,
+    activations: tuple[str, ...] = ACTIVATIONS,
+    **net: int,
 ) -> dict[str, Any]:
     """MiB for each net, as medians and quartiles, and their ratio to the net with ReLU."""
     results = {}
     for setting, count in threads.items():
         for normalised in (False, True):
             name = f"{'with' if normalised else 'without'} BatchNormalization, {setting}"
-            progress.start(f"Peak memory {name}", runs * len(ACTIVATIONS))
-            peaks: dict[str, list[float]] = {activation: [] for activation in ACTIVATIONS}
+            progress.start(f"Peak memory {name}", runs * len(activations))
+            peaks: dict[str, list[float]] = {activation: [] for activation in activations}
             for _ in range(runs):
-                for activation in ACTIVATIONS:
+                for activation in activations:
                     found = _in_a_process(activation, normalised=normalised, threads=count, **net)
                     peaks[activation].append(found)
                     progress.step()

@@ -1,7 +1,7 @@
 """`python -m benchmarks.pages RESULTS.json [...]`: the tables and pictures of the documentation.
 
 It writes `docs/performance_tables.md`, `docs/pictures/memory.png` and `docs/pictures/accuracy.png`.
-Where several runs have one part, the last one counts.
+Where several runs have one part, the last one counts, for Keras 3 and for tf_keras.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ TITLES = {
     "monitor": "ActivationMonitor",
     "import": "Import",
 }
+KERAS = {"keras": "Keras", "tf_keras": "tf_keras"}  # as the results and the pages call them
 HEAD = """\
 % Written by `python -m benchmarks.pages {names}`
 """
@@ -71,17 +72,26 @@ def page(runs: list[dict[str, Any]]) -> str:
     """All tables of the runs, part by part, each with its date and machine."""
     sections = []
     for part, (module, _) in PARTS.items():
-        run = next((run for run in reversed(runs) if part in run), None)
-        if run is None or not (tables := markdown(module.report(run[part]))):
-            continue
-        machine = run["machine"]
-        where = (
-            f"{machine['date']}, {machine['logical cpus']} logical CPUs of an {machine['cpu']}, "
-            f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, "
-            f"Keras {machine['keras']}. `python -m benchmarks {part}` measures it again."
-        )
-        sections.append(f"## {TITLES[part]}\n\n{where}\n\n{tables}")
+        title = f"## {TITLES[part]}"
+        for keras in KERAS:
+            run = _last(runs, part, keras)
+            if run is None or not (tables := markdown(module.report(run[part]))):
+                continue
+            machine = run["machine"]
+            where = (
+                f"{machine['date']}, {machine['logical cpus']} logical CPUs of an "
+                f"{machine['cpu']}, Python {machine['python']}, "
+                f"TensorFlow {machine['tensorflow']}, {KERAS[keras]} {machine[keras]}. "
+                f"`python -m benchmarks {part}` measures it again."
+            )
+            sections += [title, where, tables]
+            title = f"### {TITLES[part]}, under tf_keras"
     return "\n\n".join(sections) + "\n"
+
+
+def _last(runs: list[dict[str, Any]], part: str, keras: str) -> dict[str, Any] | None:
+    """The last run with a part, under one Keras."""
+    return next((x for x in reversed(runs) if part in x and keras in x["machine"]), None)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,12 +104,10 @@ def main(arguments: list[str] | None = None) -> None:
     names = " ".join(f"benchmarks/results/{path.name}" for path in given.results)
     (given.docs / "pictures").mkdir(parents=True, exist_ok=True)
     (given.docs / "performance_tables.md").write_text(HEAD.format(names=names) + "\n" + page(runs))
-    blocks = [run for run in runs if "batch_norm" in run]
-    if blocks:
-        draw_blocks(blocks[-1], given.docs / "pictures" / "memory.png")
-    learned = [run["learning"] for run in runs if "learning" in run]
-    if learned:
-        learning.draw(learned[-1], given.docs / "pictures" / "accuracy.png")
+    if blocks := _last(runs, "batch_norm", "keras"):
+        draw_blocks(blocks, given.docs / "pictures" / "memory.png")
+    if learned := _last(runs, "learning", "keras"):
+        learning.draw(learned["learning"], given.docs / "pictures" / "accuracy.png")
 
 
 if __name__ == "__main__":
