@@ -137,6 +137,24 @@ def test_results_are_the_formula_in_every_precision(case, dtype, rng):
         assert_close([weight], [expected], 1e-5)
 
 
+def masked(rng, shape):
+    mask = rng.uniform(size=shape[:-1]) < 0.6
+    mask.ravel()[:2] = (True, False)
+    return mask
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("training", [True, False])
+def test_masks_do_what_they_do_in_stock_layers(axis, training, rng):
+    case = cases.BatchNorm("", {"alpha": 0.25, "axis": axis, "momentum": 0.5}, (5, 3), None)
+    layer, stock, x = both(case, rng)
+    upstream = rng.normal(size=x.shape)
+    options = {"training": training, "mask": tf.constant(masked(rng, x.shape))}
+    found, expected = (results(each, x, upstream, **options) for each in (layer, stock))
+    assert_close(found, expected, 1e-13)
+    assert_close(layer.weights, stock.weights, 1e-14)
+
+
 @pytest.mark.parametrize(
     ("shape", "axis"),
     [
