@@ -18,7 +18,7 @@ class Function:
     """A use of `leaky_relu` on an x of shape (4, 5, 3)."""
 
     name: str
-    alpha: object  # a number, or an array for a tensor
+    alpha: object  # a number or a list, or an array for a tensor
     positive: bool = False
     shape: tuple = (4, 5, 3)
 
@@ -56,6 +56,8 @@ FIXED = (
     Function("fixed negative", -0.5),
     Function("fixed integer", 2),
     Function("fixed exact in float32", 0.25),
+    Function("constant slopes", [0.0, 0.3, 1.5]),
+    Function("constant slopes, one negative", (-0.5, 0.3, 1.5)),
 )
 TRAINED = (
     Function("one slope", np.array(0.3)),
