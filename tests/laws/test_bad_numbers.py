@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
 
-each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
+each_value = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-@each_layer
+@each_value
+@pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
 def test_one_bad_number_is_seen_in_the_value_and_in_its_slope_only(case, value, rng):
     layer = case.make()
     x = rng.normal(size=(4, *case.input_shape)).astype("float32")
@@ -31,7 +31,7 @@ def test_one_bad_number_is_seen_in_the_value_and_in_its_slope_only(case, value, 
 
 
 @pytest.mark.parametrize("case", cases.LAYERS[::4], ids=cases.names)
-def test_one_bad_number_in_a_batch_stops_the_training(case, rng, capsys):
+def test_one_bad_number_in_a_batch_stops_the_training(case, rng):
     """In front of the layer there is nothing: what stops it came through the layer."""
     layer = case.make()
     layers = [tf.keras.Input(case.input_shape), layer, tf.keras.layers.Flatten()]
@@ -39,18 +39,16 @@ def test_one_bad_number_in_a_batch_stops_the_training(case, rng, capsys):
     model.compile(tf.keras.optimizers.Adam(0.01), "mse")
     x = rng.normal(size=(16, *case.input_shape)).astype("float32")
     x[6, ..., -1] = -np.inf  # in the second of four batches
-    steps = []
-    count = tf.keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: steps.append(batch))
     stop = tf.keras.callbacks.TerminateOnNaN()
-    fit = {"batch_size": 4, "shuffle": False, "verbose": 0, "callbacks": [stop, count]}
-    losses = model.fit(x, np.zeros((16, 1), "float32"), **fit).history["loss"]
-    assert not np.isfinite(losses).any()
-    assert len(steps) == 2
+    fit = {"batch_size": 4, "shuffle": False, "verbose": 0, "callbacks": [stop]}
+    losses = model.fit(x, np.zeros((16, 1), "float32"), epochs=2, **fit).history["loss"]
+    assert len(losses) == 1
+    assert not np.isfinite(losses[0])
     if case.trained:
         assert np.isnan(np.ravel(layer.alpha)[-1])  # no constraint makes a number of it
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@each_value
 @pytest.mark.parametrize("form", FORMS)
 def test_frozen_slopes_hide_nothing(form, value):
     layer = FrozenLeakyReLU([0.5, 0.25, 0.0], axis=-1, form=form)
