@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from test_batch_norm import masked
-from test_memory import after_grappler, frees_its_input, kept
+from test_memory import frees_its_input, kept
 
 from tf_leaky import BatchNormLeakyReLU, LeakyReLU
 
@@ -39,14 +39,13 @@ def test_what_is_run_keeps_one_tensor(training, dtype, trained):
     layer.build((None, 6, 5))
 
     @tf.function(autograph=False)
-    def step(x, upstream):
+    def step(upstream, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(2 * x, training=training)
         return tape.gradient(y, [x, *layer.trainable_weights], upstream)
 
-    x = tf.ones([7, 6, 5], layer.compute_dtype)
-    assert kept(after_grappler(step, x, x), x.shape) == 1
+    assert kept(step, (70, 6, 5), layer.compute_dtype) == 1
 
 
 def test_masks_count_on_images_and_hide_nan(rng):
@@ -116,15 +115,6 @@ def test_empty_batch_leaves_the_averages_alone():
         np.testing.assert_array_equal(one, other)
 
 
-def test_integers_are_cast_as_by_the_stock_layer():
-    x = np.array([[1, 5], [2, 7]])
-    np.testing.assert_allclose(
-        BatchNormLeakyReLU(alpha=0.5)(x, training=True),
-        LeakyReLU(0.5)(layers.BatchNormalization()(x, training=True)),
-        rtol=1e-5,
-    )
-
-
 @pytest.mark.parametrize("set_to", [0.0, -0.5, np.nan])
 def test_slopes_below_the_bound_count_as_the_bound_and_come_back(set_to):
     layer = BatchNormLeakyReLU(alpha=0.5, trainable_alpha=True)
@@ -164,45 +154,29 @@ def test_initializers_regularizers_and_constraints_act():
     np.testing.assert_array_equal(layer.get_weights()[:2], np.zeros((2, 2)))
 
 
-def net(fused, dtype="float64"):
-    tf.keras.utils.set_random_seed(1)
-    policy = {"dtype": dtype}
-    model = tf.keras.Sequential([tf.keras.Input((8, 8, 1), **policy)])
-    for channels in (4, 6):
-        model.add(layers.Conv2D(channels, 3, use_bias=False, **policy))
-        if fused:
-            model.add(BatchNormLeakyReLU(alpha=0.2, momentum=0.75, **policy))
-        else:
-            model.add(layers.BatchNormalization(momentum=0.75, **policy))
-            model.add(LeakyReLU(0.2, **policy))
-    model.add(layers.GlobalAveragePooling2D(**policy))
-    model.add(layers.Dense(3, **policy))
-    return model
+def net(fused):
+    layer = BatchNormLeakyReLU(alpha=0.2, momentum=0.75)
+    pair = [layers.BatchNormalization(momentum=0.75), LeakyReLU(0.2)]
+    first, last = layers.Conv2D(4, 3, use_bias=False), layers.Dense(3)
+    parts = [first, *([layer] if fused else pair), layers.GlobalAveragePooling2D(), last]
+    return tf.keras.Sequential([tf.keras.Input((8, 8, 1)), *parts])
 
 
 @pytest.mark.parametrize(
-    ("options", "dtype"),
-    [
-        ({}, "float64"),
-        pytest.param({"jit_compile": True}, "float64", marks=pytest.mark.slow),
-        pytest.param({"run_eagerly": True}, "float64", marks=pytest.mark.slow),
-        pytest.param({}, "float32", marks=pytest.mark.slow),
-        pytest.param({}, "mixed_bfloat16", marks=pytest.mark.slow),
-    ],
-    ids=str,
+    "options", [{}, pytest.param({"jit_compile": True}, marks=pytest.mark.slow)], ids=str
 )
-def test_training_follows_that_of_stock_layers(options, dtype, rng):
+def test_training_follows_that_of_stock_layers(options, rng):
     x = rng.normal(size=(64, 8, 8, 1))
     target = np.abs(x).mean((1, 2)) * [1.0, -1.0, 2.0]
     histories = []
     for fused in (True, False):
-        model = net(fused, dtype)
+        tf.keras.utils.set_random_seed(1)
+        model = net(fused)
         model.compile(tf.keras.optimizers.SGD(0.2, momentum=0.9), "mse", **options)
         fitted = model.fit(x, target, batch_size=16, epochs=5, shuffle=False, verbose=0)
         histories.append([*fitted.history["loss"], model.evaluate(x, target, verbose=0)])
     assert histories[0][4] < 0.5 * histories[0][0]
-    tolerance = {"float64": 1e-9, "float32": 1e-3}.get(dtype, 0.1)
-    np.testing.assert_allclose(*histories, rtol=tolerance)
+    np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
 @each_case
@@ -223,17 +197,6 @@ def test_options_of_a_stock_layer_are_taken():
     layer = BatchNormLeakyReLU(alpha=0.25, **config)
     assert (layer.axis, layer.momentum, layer.epsilon, layer.scale) == (1, 0.5, 0.25, False)
     assert layer.name == config["name"]
-
-
-@each_case
-def test_shape_of_a_symbolic_call(case):
-    layer = case.make()
-    inputs = tf.keras.Input(case.input_shape)
-    outputs = layer(inputs)
-    assert tuple(outputs.shape) == (None, *case.input_shape)
-    assert tuple(layer.compute_output_shape((None, *case.input_shape))) == tuple(outputs.shape)
-    x = np.ones((2, *case.input_shape), "float32")
-    np.testing.assert_array_equal(tf.keras.Model(inputs, outputs)(x), layer(x))
 
 
 def test_fixed_number_may_be_set():

@@ -1,7 +1,7 @@
 """The laws where there is a GPU: `pytest -m gpu`. Each runs on the CPU too, to know that it runs.
 
-TensorFlow places all it can on a GPU, so that there the whole suite is about it, but for what is
-told to run elsewhere. This file makes sure, and looks at what only a GPU has: memory of its own.
+There the whole suite runs on it, but for what is told to run elsewhere. This file makes sure, and
+looks at what only a GPU has: memory of its own.
 """
 
 import json
