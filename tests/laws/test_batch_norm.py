@@ -79,22 +79,6 @@ def test_values_gradients_and_averages_are_those_of_stock_layers(case, training,
 
 
 @each_case
-def test_weights_are_those_of_stock_layers_in_their_order(case, rng):
-    layer, stock, _ = both(case, rng)
-
-    def names(weights):
-        return [weight.name.split("/")[-1].split(":")[0] for weight in weights]
-
-    assert names(layer.weights) == names(stock.weights)
-    assert len(layer.trainable_weights) == len(stock.trainable_weights)
-    layer.trainable = stock.norm.trainable = False
-    assert names(layer.weights) == names(stock.weights)
-    assert layer.trainable_weights == []
-    for weight in layer.weights:
-        assert tf.as_dtype(weight.dtype) == tf.float64
-
-
-@each_case
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_results_are_the_formula_in_every_precision(case, dtype, rng):
     """Of a batch of exact numbers of that precision."""
