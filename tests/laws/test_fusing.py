@@ -22,26 +22,38 @@ def in_a_row():
     return tf.keras.Sequential([tf.keras.Input((4, 4, 2)), *parts, layers.Dense(2)])
 
 
+def moved(model, rng):
+    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
+    return model
+
+
+def images(rng, *shape):
+    return rng.normal(size=(3, *shape, 4, 4, 2)).astype("float32")
+
+
+def assert_same(one, other, x, modes=(False, True)):
+    for training in modes:
+        expected = other(x, training=training)
+        np.testing.assert_allclose(one(x, training=training), expected, rtol=1e-4, atol=1e-5)
+
+
+def fused_and_two(model, **slopes):
+    return (convert(model, alpha=0.1, fuse_batch_norm=fuse, **slopes) for fuse in (True, False))
+
+
 @pytest.mark.parametrize("make", [residual, in_a_row])
 @pytest.mark.parametrize(
     "slopes", [{}, {"trainable_alpha": True}, {"trainable_alpha": True, "axis": -1}], ids=str
 )
-def test_fused_models_compute_what_two_layers_do_and_split_again(make, slopes):
-    model = make()
-    rng = np.random.default_rng(3)
-    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
-    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
-    two = convert(model, alpha=0.1, **slopes)
-    fused = convert(model, alpha=0.1, fuse_batch_norm=True, **slopes)
+def test_fused_models_compute_what_two_layers_do_and_split_again(make, slopes, rng):
+    fused, two = fused_and_two(moved(make(), rng), **slopes)
     kinds = [type(layer) for layer in fused.layers]
     assert kinds.count(BatchNormLeakyReLU) == (2 if make is residual else 1)
-    for training in (False, True):
-        expected = two(x, training=training)
-        np.testing.assert_allclose(fused(x, training=training), expected, rtol=1e-4, atol=1e-5)
-    expected = fused(x)
+    x = images(rng)
+    assert_same(fused, two, x)
     for back in (to_keras(fused), freeze(fused)):
         assert not any(type(layer) is BatchNormLeakyReLU for layer in back.layers)
-        np.testing.assert_allclose(back(x), expected, rtol=1e-4, atol=1e-5)
+        assert_same(back, fused, x, modes=[False])
 
 
 @tf.keras.utils.register_keras_serializable(package="fusing")
@@ -78,45 +90,29 @@ def of_blocks(*kinds):
     return tf.keras.Sequential([tf.keras.Input((4, 4, 2)), *(kind() for kind in kinds)])
 
 
-def moved(model, rng):
-    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
-    return model
-
-
 @pytest.mark.parametrize("slopes", [{}, {"trainable_alpha": True, "axis": -1}], ids=str)
 def test_pairs_within_layers_of_users_are_fused(slopes, rng, tmp_path):
-    model = moved(of_blocks(Block, Block), rng)
-    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
-    two = convert(model, alpha=0.1, **slopes)
-    fused = convert(model, alpha=0.1, fuse_batch_norm=True, **slopes)
+    fused, two = fused_and_two(moved(of_blocks(Block, Block), rng), **slopes)
+    x = images(rng)
     assert [type(block.norm) for block in fused.layers] == [BatchNormLeakyReLU] * 2
-    for training in (False, True):
-        expected = two(x, training=training)
-        np.testing.assert_allclose(fused(x, training=training), expected, rtol=1e-4, atol=1e-5)
-    fused.save(tmp_path / "fused.keras")
+    assert_same(fused, two, x)
     folded = freeze(fused, fold_batch_norm=True)
-    folded.save(tmp_path / "folded.keras")
     for name, saved in (("fused", fused), ("folded", folded)):
+        saved.save(tmp_path / f"{name}.keras")
         loaded = tf.keras.models.load_model(tmp_path / f"{name}.keras", compile=False)
         np.testing.assert_array_equal(loaded(x), saved(x))
     with pytest.warns(UserWarning, match="computes with stock activations"):
         back = to_keras(fused)
     for other in (back, folded):
         assert not any(type(block.norm) is BatchNormLeakyReLU for block in other.layers)
-        np.testing.assert_allclose(other(x), fused(x), rtol=1e-4, atol=1e-5)
+        assert_same(other, fused, x, modes=[False])
 
 
 @pytest.mark.parametrize("kind", [UsedTwice, OtherwiseInTraining])
 def test_pairs_within_layers_are_left_if_the_first_is_used_elsewhere(kind, rng):
-    model = moved(of_blocks(kind, Block), rng)
-    fused = convert(model, alpha=0.1, fuse_batch_norm=True)
-    found = [type(block.norm) is BatchNormLeakyReLU for block in fused.layers]
-    assert found == [False, True]
-    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
-    two = convert(model, alpha=0.1)
-    for training in (False, True):
-        expected = two(x, training=training)
-        np.testing.assert_allclose(fused(x, training=training), expected, rtol=1e-4, atol=1e-5)
+    fused, two = fused_and_two(moved(of_blocks(kind, Block), rng))
+    assert [type(block.norm) is BatchNormLeakyReLU for block in fused.layers] == [False, True]
+    assert_same(fused, two, images(rng))
 
 
 def test_to_keras_takes_a_prelu_after_a_convolution_with_a_bias_and_a_sum(rng):
@@ -139,13 +135,12 @@ def test_pairs_within_wrappers_are_fused(rng):
     model = tf.keras.Sequential(
         [tf.keras.Input((2, 4, 4, 2)), layers.TimeDistributed(Block()), layers.Flatten()]
     )
-    x = rng.normal(size=(3, 2, 4, 4, 2)).astype("float32")
+    x = images(rng, 2)
     model(x)
-    two = convert(moved(model, rng), alpha=0.1)
-    fused = convert(model, alpha=0.1, fuse_batch_norm=True)
+    fused, two = fused_and_two(moved(model, rng))
     assert type(fused.layers[0].layer.norm) is BatchNormLeakyReLU
     for each in (fused, freeze(fused, fold_batch_norm=True)):
-        np.testing.assert_allclose(each(x), two(x), rtol=1e-4, atol=1e-5)
+        assert_same(each, two, x, modes=[False])
 
 
 NO_PAIRS = {
@@ -169,5 +164,5 @@ def test_what_one_layer_can_not_compute_stays_two(name, rng):
     with pytest.warns(UserWarning, match="Nothing was fused"):
         new = convert(model, fuse_batch_norm=True)
     assert [type(layer) for layer in new.layers] == [type(layer) for layer in model.layers]
-    x = rng.normal(size=(3, 4, 4, 2)).astype("float32")
+    x = images(rng)
     np.testing.assert_array_equal(new(x), model(x))
