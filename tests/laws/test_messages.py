@@ -13,10 +13,7 @@ class Fails:
         raise OSError
 
 
-SHORT = [0, -1.5, "text", [1, 2], {"a": (3,)}, None, 10**30, "x" * 298]
-
-
-@pytest.mark.parametrize("value", SHORT, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize("value", [-1.5, [1, 2], {"a": (3,)}, None, 10**30, "x" * 298], ids=repr)
 def test_what_takes_300_characters_or_fewer_is_shown_as_it_is(value):
     assert shown(value) == repr(value)
 
@@ -33,26 +30,16 @@ def test_long_things_are_cut_in_the_middle(value):
     assert len(text) >= 299 or not isinstance(value, str | dict)
 
 
-def test_digits_of_integers_are_cut_in_the_middle():
-    assert shown(10**41) == f"1{'0' * 17}...{'0' * 19}"
-
-
 def test_collections_show_their_first_twenty():
     for kind in (list, tuple, set, collections.deque):
         assert "19" in shown(kind(range(21)))
         assert "20" not in shown(kind(range(21)))
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (2**20_000, "<an integer of 20001 bits>"),
-        (-(2**20_000), "<a negative integer of 20001 bits>"),
-    ],
-    ids=["positive", "negative"],
-)
-def test_integers_that_python_does_not_write_out_are_told_by_their_size(number, text):
-    assert shown(number) == text
+def test_integers_are_cut_or_told_by_their_size_where_python_does_not_write_them_out():
+    assert shown(10**41) == f"1{'0' * 17}...{'0' * 19}"
+    assert shown(2**20_000) == "<an integer of 20001 bits>"
+    assert shown(-(2**20_000)) == "<a negative integer of 20001 bits>"
 
 
 def test_what_has_no_repr_is_told_by_its_type():
@@ -64,5 +51,4 @@ def test_what_has_no_repr_is_told_by_its_type():
 def test_errors_are_cut_in_the_middle():
     assert said(ValueError("short")) == "short"
     assert said(ValueError("a" * 1000)) == "a" * 1000
-    assert said(ValueError("a" * 1001)) == "a" * 500 + " ... " + "a" * 500
     assert said(ValueError("a" * 900 + "b" * 900)) == "a" * 500 + " ... " + "b" * 500
