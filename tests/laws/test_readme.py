@@ -27,11 +27,6 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch):
         assert (tmp_path / made).exists()
 
 
-def test_readme_is_short():
-    """Details belong into docs/."""
-    assert len(README.splitlines()) < 150
-
-
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 
 
