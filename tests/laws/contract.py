@@ -176,22 +176,24 @@ def answers(function, alpha):
         return None
 
 
-def cell(point, found, at_zero, alpha):
-    """A cell of a peer: "same", or what differs."""
+def cell(point, theirs, alpha):
+    """A cell of a peer with such answers: "same", or what differs."""
+    if theirs is None:
+        return "refuses alpha"
+    found = theirs[POINTS.index(point)]
     accepted = [answer[: len(found[0])] for answer in right(point, alpha)]
     if set(found) <= set(accepted):
         return "same"
-    if "subnormal" in point and set(found) <= {*accepted, *at_zero}:
-        return f"same, or as at {point[0]}0"
-    wrong = [answer for answer in dict.fromkeys(found) if answer not in accepted]
-    ours = accepted[0]
-    texts = [
-        "; ".join(
-            f"**{part}**" if part != own else part for part, own in zip(each, ours, strict=False)
-        )
-        for each in wrong
-    ]
-    return " or ".join((["same"] if set(found) & set(accepted) else []) + texts)
+    if "subnormal" in point:
+        zero = f"{point[0]}0"
+        if set(found) <= {*accepted, *theirs[POINTS.index(zero)]}:
+            return f"same, or as at {zero}"
+    texts = ["same"] if set(found) & set(accepted) else []
+    for answer in dict.fromkeys(found):
+        if answer not in accepted:
+            parts = zip(answer, accepted[0], strict=True)
+            texts.append("; ".join(part if part == own else f"**{part}**" for part, own in parts))
+    return " or ".join(texts)
 
 
 def page(previous=""):
@@ -199,25 +201,16 @@ def page(previous=""):
     known = _cells_of(previous)
     lines = [HEAD]
     for alpha in ALPHAS:
-        found = {}
-        for name, function in PEERS.items():
-            if measurable(name):
-                found[name] = answers(function, alpha)
+        found = {name: answers(peer, alpha) for name, peer in PEERS.items() if measurable(name)}
         lines += [f"## alpha = {alpha:g}", "", f"| x | tf_leaky | {' | '.join(PEERS)} |"]
         lines += ["| --- | :--- " + "| --- " * len(PEERS) + "|"]
-        for i, point in enumerate(POINTS):
-            row = [point, "; ".join(right(point, alpha)[0])]
-            for column, name in enumerate(PEERS):
-                if name not in found:
-                    row.append(known.get((f"{alpha:g}", point), ["?"] * 7)[2 + column])
-                elif found[name] is None:
-                    row.append("refuses alpha")
-                else:
-                    at_zero = (
-                        found[name][POINTS.index(point[0] + "0")] if i < len(SIZES) * 2 else ()
-                    )
-                    row.append(cell(point, found[name][i], at_zero, alpha))
-            lines.append(f"| {' | '.join(row)} |")
+        for point in POINTS:
+            before = known.get((f"{alpha:g}", point), ["?"] * 7)[2:]
+            row = [
+                cell(point, found[name], alpha) if name in found else old
+                for name, old in zip(PEERS, before, strict=True)
+            ]
+            lines.append(f"| {' | '.join([point, '; '.join(right(point, alpha)[0]), *row])} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -19,17 +19,12 @@ GOLDENS = sorted(path.parent for path in write_goldens.FOLDER.rglob("expected.js
 # The class of a user's that no file can find by itself.
 CUSTOM_OBJECTS = {"Unregistered": cases.Unregistered}
 # How each Keras loads the files of each. tf_keras loads none of Keras 3 but its SavedModels.
+FILES = ("model.keras", "model.weights.h5", "model.h5", "export")
 FORMATS = {
-    ("keras3", "keras3"): ("model.keras", "model.weights.h5", "model.h5", "export"),
-    ("keras3", "tf_keras"): ("model.keras", "model.weights.h5", "model.h5", "export", "model_tf"),
+    ("keras3", "keras3"): FILES,
+    ("keras3", "tf_keras"): (*FILES, "model_tf"),
     ("tf_keras", "keras3"): ("export",),
-    ("tf_keras", "tf_keras"): (
-        "model.keras",
-        "model.weights.h5",
-        "model.h5",
-        "export",
-        "model_tf",
-    ),
+    ("tf_keras", "tf_keras"): (*FILES, "model_tf"),
 }
 
 
@@ -97,11 +92,8 @@ def call_and_variables(name, path, expected):
         serve = loaded.signatures["serving_default"]
         (key,) = serve.structured_input_signature[1]
         variables = loaded.variables if name == "export" else serve.variables
-        return (
-            lambda x: next(iter(serve(**{key: x}).values())),
-            list(variables),
-            list(serve.trainable_variables),
-        )
+        trained = list(serve.trainable_variables)
+        return (lambda x: next(iter(serve(**{key: x}).values()))), list(variables), trained
     if name == "model.weights.h5":
         if KERAS_3 and expected["keras"] == "tf_keras":  # it reads these weights, not this JSON
             (case,) = (case for case in cases.FILES if cases.names(case) == expected["case"])

@@ -29,10 +29,8 @@ def in_a_loop(wrap):
 
 WRAPS = {
     "eager": (lambda function: function, False),
-    "graph": (PLAIN, False),
     "graph in a graph": (lambda function: PLAIN(PLAIN(function)), False),
     "loop": (in_a_loop(PLAIN), False),
-    "compiled": (COMPILED, True),
     "compiled in a graph": (lambda function: PLAIN(COMPILED(function)), True),
     "graph in what is compiled": (lambda function: COMPILED(PLAIN(function)), True),
     "loop, compiled": (in_a_loop(COMPILED), True),
