@@ -491,7 +491,6 @@ class Calls(layers.Layer):
         (convert, OfOneClass, r"a layer of the class that it is called on.*Return cls"),
         (to_keras, Calls, r"activations that stock layers can replace.* tf_leaky is used by"),
     ],
-    ids=["another class", "a function of ours in a call"],
 )
 def test_layers_that_can_not_be_changed(change, make, match):
     model = sequential(make())

@@ -29,7 +29,6 @@ def in_a_loop(wrap):
 
 WRAPS = {
     "eager": (lambda function: function, False),
-    "graph in a graph": (lambda function: PLAIN(PLAIN(function)), False),
     "loop": (in_a_loop(PLAIN), False),
     "compiled in a graph": (lambda function: PLAIN(COMPILED(function)), True),
     "graph in what is compiled": (lambda function: COMPILED(PLAIN(function)), True),
