@@ -2,11 +2,14 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 import tf_leaky
+from tf_leaky.keras_compat import LEGACY
 
 PACKAGE = Path(tf_leaky.__file__).parent
 FILES = set(PACKAGE.rglob("*.py"))
@@ -60,6 +63,20 @@ def test_room_imports_only_what_stands_below_it(room):
         assert imports(ast.parse(path.read_text())) <= EVERYWHERE | ROOMS[room] | {room}, path
 
 
+def test_no_two_files_import_each_other_even_by_way_of_others():
+    paths = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in FILES}
+    graph = {}
+    for name, path in paths.items():
+        named = {
+            f"{each.module}.{alias.name}".removeprefix("tf_leaky.")
+            for each in ast.walk(ast.parse(path.read_text()))
+            if isinstance(each, ast.ImportFrom)
+            for alias in each.names
+        }
+        graph[name] = {each for full in named for each in (full, full.rpartition(".")[0])}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
 def test_extras_are_imported_within_the_functions_that_need_them():
     for path in FILES:
         for statement in ast.parse(path.read_text()).body:
@@ -100,3 +117,21 @@ def test_private_attributes_of_keras_are_used_in_one_room():
     for path, (used, _) in names.items():
         found = {name for name in used - ours if name.startswith("_") and name[1] != "_"}
         assert found == (PRIVATE if path.stem == "keras_compat" else set()), path
+
+
+def test_private_attributes_of_keras_are_what_they_were():
+    """If it fails, `keras_compat` has to find the same by another name."""
+    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert model._compile_config.config["loss"] == "mse"
+    layer = model.layers[0]
+    if LEGACY:
+        assert model._self_tracked_trackables[-1] is layer
+        return
+    assert len(layer._inbound_nodes) == 1
+    assert model._called is False
+    tracker = layer._tracker
+    assert tracker.locked
+    assert not tracker.is_in_store("layers", layer)
+    for method in (tracker.lock, tracker.unlock, tracker.untrack, tracker.replace_tracked_value):
+        assert callable(method)

@@ -129,6 +129,11 @@ def test_tensors_kept_by_a_graph_of_the_function(name, dtype):
     assert kept(step, (50, 2), dtype) == expected
 
 
+def needs(operation):
+    """The operations that have to run before this one."""
+    return [tensor.op for tensor in operation.inputs] + operation.control_inputs
+
+
 def ancestors(operations):
     """These operations, and all that have to run before them."""
     found, waiting = set(), list(operations)
@@ -136,7 +141,7 @@ def ancestors(operations):
         operation = waiting.pop()
         if operation not in found:
             found.add(operation)
-            waiting += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+            waiting += needs(operation)
     return found
 
 
