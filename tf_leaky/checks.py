@@ -126,6 +126,15 @@ def _holds_exact_numbers(array: np.ndarray) -> bool:
     )
 
 
+def check_bool(value: Any, name: str, *, subject: str) -> None:
+    """Raises TypeError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"{subject}: expected {name} to be True or False. "
+            f"Received: {name}={shown(value)}. Give a Python bool."
+        )
+
+
 def check_floating(dtype: Any, name: str, *, subject: str) -> None:
     """Raises TypeError unless `dtype` is one of the four that leaky ReLU is defined on."""
     dtype = tf.as_dtype(dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky.checks import check_built_model, checked_axis, constant_slopes, shown
+from tf_leaky.checks import check_bool, check_built_model, checked_axis, constant_slopes, shown
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.stock import stock_slope
 from tf_leaky.conversion.tracing import report_left
@@ -93,12 +93,8 @@ def convert(
             "convert: expected trainable_alpha to be True, False or None. "
             f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
         )
-    for name, value in (("fuse_batch_norm", fuse_batch_norm), ("strict", strict)):
-        if not isinstance(value, bool):
-            raise TypeError(
-                f"convert: expected {name} to be True or False. "
-                f"Received: {name}={shown(value)}. Give a Python bool."
-            )
+    check_bool(fuse_batch_norm, "fuse_batch_norm", subject="convert")
+    check_bool(strict, "strict", subject="convert")
     if checked_axis(axis) is not None and not trainable_alpha:
         raise ValueError(
             "convert: expected axis only if slopes are to be trained. "

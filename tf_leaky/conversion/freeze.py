@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
-from tf_leaky.checks import check_built_model, shown, warn
+from tf_leaky.checks import check_bool, check_built_model, shown
 from tf_leaky.conversion.folding import folded
 from tf_leaky.conversion.frozen import PRELU_RANK, FrozenLeakyReLU
 from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaking import copied, identity_of
-from tf_leaky.layer import LeakyReLU, slopes_in_use
-from tf_leaky.structure import layers_within
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.slopes import slopes_in_use
 
 
 def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False) -> Any:
@@ -58,11 +58,7 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
             'freeze: expected target to be "serving" or "litert". '
             f"Received: target={shown(target)}. The docstring says what each does."
         )
-    if not isinstance(fold_batch_norm, bool):
-        raise TypeError(
-            "freeze: expected fold_batch_norm to be True or False. "
-            f"Received: fold_batch_norm={shown(fold_batch_norm)}. Give a Python bool."
-        )
+    check_bool(fold_batch_norm, "fold_batch_norm", subject="freeze")
     check_built_model(model, subject="freeze")
 
     def rule(found: Any, host: Any) -> Any:
@@ -83,14 +79,4 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
         )
 
     new = copied(model, rule, subject="freeze")
-    left = [
-        layer.name
-        for layer in layers_within(new)
-        if isinstance(layer, LeakyReLU) and layer.trainable_alpha
-    ]
-    if left:
-        warn(
-            f"freeze: the slopes of {', '.join(left)} in {new.name!r} are still variables, as no "
-            "attribute of an outer layer leads to these layers."
-        )
     return folded(new, subject="freeze") if fold_batch_norm else new
