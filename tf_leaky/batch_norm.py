@@ -16,23 +16,16 @@ from tf_leaky.batch_norm_ops import (
     normalized_leaky_relu,
     wider,
 )
-from tf_leaky.checks import (
-    check_floating,
-    check_one_tensor,
-    checked_input_shape,
-    checked_keras_object,
-    constant_slopes,
-    shown,
-)
-from tf_leaky.layer import _checked_constraint, _KeepPositive, _register, _serialize
+from tf_leaky.checks import check_one_tensor, checked_input_shape, constant_slopes, shown
 from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, bounded
+from tf_leaky.slopes import LayerWithSlopes, serialized_part
 
 _NAME = "BatchNormLeakyReLU"
 _PARTS = ("initializer", "regularizer", "constraint")  # of gamma and beta; averages have the first
 
 
-@_register(package="tf_leaky", name=_NAME)
-class BatchNormLeakyReLU(tf.keras.layers.Layer):
+@tf.keras.utils.register_keras_serializable(package="tf_leaky", name=_NAME)
+class BatchNormLeakyReLU(LayerWithSlopes):
     """Batch normalisation followed by leaky ReLU, in one layer that keeps only its output.
 
     It computes the same as `BatchNormalization` followed by `LeakyReLU`, with the same weights.
@@ -118,6 +111,8 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
           Training of DNNs", https://arxiv.org/abs/1712.02616
     """
 
+    _subject, _bounds_alpha = _NAME, True
+
     def __init__(
         self,
         *,
@@ -142,39 +137,27 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**_without_renorm(kwargs))
-        self.supports_masking = True
-        check_floating(self.compute_dtype, "dtype", subject=_NAME)
-        if not isinstance(trainable_alpha, bool):
-            raise TypeError(
-                f"{_NAME}: expected trainable_alpha to be True or False. "
-                f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
-            )
-        self.trainable_alpha = trainable_alpha
+        options = _without_renorm(kwargs)
+        super().__init__(trainable_alpha, alpha_constraint, alpha_regularizer, **options)
         self.axis = _checked_axis("axis", axis)
         self.alpha_axis = None if alpha_axis is None else _checked_axis("alpha_axis", alpha_axis)
-        self.alpha_constraint = _checked_constraint(alpha_constraint, subject=_NAME)
-        self.alpha_regularizer = _checked_part("alpha", "regularizer", alpha_regularizer)
         self.momentum = _checked_number("momentum", momentum)
         self.epsilon = _checked_number("epsilon", epsilon)
         self.center, self.scale = bool(center), bool(scale)
         self.synchronized = bool(synchronized)
-        self.beta_initializer = _checked_part("beta", "initializer", beta_initializer)
-        self.gamma_initializer = _checked_part("gamma", "initializer", gamma_initializer)
-        self.moving_mean_initializer = _checked_part(
+        self.beta_initializer = self._checked_part("beta", "initializer", beta_initializer)
+        self.gamma_initializer = self._checked_part("gamma", "initializer", gamma_initializer)
+        self.moving_mean_initializer = self._checked_part(
             "moving_mean", "initializer", moving_mean_initializer
         )
-        self.moving_variance_initializer = _checked_part(
+        self.moving_variance_initializer = self._checked_part(
             "moving_variance", "initializer", moving_variance_initializer
         )
-        self.beta_regularizer = _checked_part("beta", "regularizer", beta_regularizer)
-        self.gamma_regularizer = _checked_part("gamma", "regularizer", gamma_regularizer)
-        self.beta_constraint = _checked_part("beta", "constraint", beta_constraint)
-        self.gamma_constraint = _checked_part("gamma", "constraint", gamma_constraint)
-        self._initial_alpha = self._checked_alpha(alpha)
-        self.alpha: Any = (
-            self._initial_alpha if self._initial_alpha.ndim else float(self._initial_alpha)
-        )
+        self.beta_regularizer = self._checked_part("beta", "regularizer", beta_regularizer)
+        self.gamma_regularizer = self._checked_part("gamma", "regularizer", gamma_regularizer)
+        self.beta_constraint = self._checked_part("beta", "constraint", beta_constraint)
+        self.gamma_constraint = self._checked_part("gamma", "constraint", gamma_constraint)
+        self._begin_with(alpha, self.alpha_axis)
         self.gamma = self.beta = self.moving_mean = self.moving_variance = None
 
     def _checked_alpha(self, alpha: Any) -> np.ndarray:
@@ -205,8 +188,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         average = {"trainable": False, **keras_compat.moving_average_options()}
         self.moving_mean = self._add_for_channels("moving_mean", size, **average)
         self.moving_variance = self._add_for_channels("moving_variance", size, **average)
-        if self.trainable_alpha or self.alpha_axis is not None:
-            self.alpha = self._add_alpha(size)
+        self._add_alpha(() if self.alpha_axis is None else (size,), self.alpha_axis)
         self.built = True
 
     def _place(self, shape: tf.TensorShape) -> tuple[int, int, int]:
@@ -231,48 +213,9 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
             )
         return shape.rank, axis, shape[axis]
 
-    def _add_weight(
-        self, name: str, shape: Any, *, regularizer: Any, constraint: Any, **options: Any
-    ) -> Any:
-        """Adds a weight, at least in float32: else small steps would be lost in rounding."""
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            dtype="float64" if self.dtype == "float64" else "float32",
-            autocast=False,
-            regularizer=keras_compat.as_instance("regularizer", regularizer),
-            constraint=keras_compat.as_instance("constraint", constraint),
-            **options,
-        )
-
     def _add_for_channels(self, name: str, size: int, **options: Any) -> Any:
         parts = {kind: getattr(self, f"{name}_{kind}", None) for kind in _PARTS}
         return self._add_weight(name, (size,), **parts, **options)
-
-    def _add_alpha(self, size: int) -> Any:
-        shape = () if self.alpha_axis is None else (size,)
-        if self._initial_alpha.ndim and self._initial_alpha.shape != shape:
-            raise ValueError(
-                f"{_NAME}: expected alpha to be a number or of shape {shape}, as there are {size} "
-                f"channels. Received: alpha.shape={self._initial_alpha.shape}. "
-                "Give one slope for each channel."
-            )
-        constraint = regularizer = None
-        if self.trainable_alpha:
-            positive = self.alpha_constraint == "positive"
-            constraint = _KeepPositive() if positive else self.alpha_constraint
-            regularizer = self.alpha_regularizer
-        return self._add_weight(
-            "alpha",
-            shape,
-            initializer=self._fill_alpha,
-            trainable=self.trainable_alpha,
-            constraint=constraint,
-            regularizer=regularizer,
-        )
-
-    def _fill_alpha(self, shape: Any, dtype: Any) -> tf.Tensor:
-        return tf.broadcast_to(tf.constant(self._initial_alpha, dtype), shape)
 
     @property
     def weights(self) -> list[Any]:
@@ -314,7 +257,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
 
     def _slopes(self, dtype: tf.DType) -> Any:
         """Returns a float if it is fixed, else a tensor; at least 1e-3, with derivative 1."""
-        if not (self.trainable_alpha or self.alpha_axis is not None):
+        if self._is_number:
             return max(float(self.alpha), SMALLEST_POSITIVE_ALPHA)
         return bounded(tf.cast(tf.convert_to_tensor(self.alpha), wider(dtype)))
 
@@ -323,32 +266,14 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
         moved = old * self.momentum + new * (1 - self.momentum)
         average.assign(tf.cast(tf.where(batch.count > 0, moved, old), average.dtype))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns `input_shape`."""
-        return input_shape
-
-    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
-        """Keras 3 calls this on symbolic inputs, instead of tracing `call`."""
-        check_one_tensor(inputs, subject=_NAME)
-        return super().compute_output_spec(inputs, **kwargs)
-
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: JSON types only.
 
         `alpha` is the present value of a single fixed slope, else the initial value.
         """
-        positive = self.alpha_constraint == "positive"
-        fixed_number = not (self.trainable_alpha or self.alpha_axis is not None)
-        alpha = self._checked_alpha(self.alpha) if fixed_number else self._initial_alpha
         config = {
             **super().get_config(),
-            "alpha": alpha.tolist(),
-            "trainable_alpha": self.trainable_alpha,
             "alpha_axis": self.alpha_axis,
-            "alpha_constraint": "positive"
-            if positive
-            else _serialize("constraint", self.alpha_constraint),
-            "alpha_regularizer": _serialize("regularizer", self.alpha_regularizer),
             "axis": self.axis,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
@@ -360,7 +285,7 @@ class BatchNormLeakyReLU(tf.keras.layers.Layer):
             for kind in _PARTS:
                 if hasattr(self, f"{weight}_{kind}"):
                     part = getattr(self, f"{weight}_{kind}")
-                    config[f"{weight}_{kind}"] = _serialize(kind, part)
+                    config[f"{weight}_{kind}"] = serialized_part(kind, part)
         return config
 
 
@@ -387,11 +312,6 @@ def _checked_mask(mask: Any, z: tf.Tensor) -> tf.Tensor | None:
             "Give one value for each position."
         )
     return mask
-
-
-def _checked_part(weight: str, kind: str, value: Any) -> Any:
-    """An initializer, regularizer or constraint of a weight."""
-    return checked_keras_object(kind, value, of=weight, subject=_NAME)
 
 
 def _checked_axis(name: str, axis: Any) -> int:

@@ -7,34 +7,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky import keras_compat
 from tf_leaky.checks import (
     check_floating,
     check_one_tensor,
     checked_axis,
     checked_input_shape,
-    checked_keras_object,
     constant_slopes,
     shown,
     sizes_of_axes,
 )
-from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, bounded, leaky_relu
+from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, leaky_relu
+from tf_leaky.slopes import LayerWithSlopes
 
 _register = tf.keras.utils.register_keras_serializable
 _register(package="tf_leaky", name="leaky_relu")(leaky_relu)
 
 
-class _KeepPositive(tf.keras.constraints.Constraint):
-    """The constraint "positive": slopes below 1e-3 become 1e-3; NaN stays NaN."""
-
-    def __call__(self, alpha: Any) -> tf.Tensor:
-        alpha = tf.convert_to_tensor(alpha)
-        smallest = tf.constant(SMALLEST_POSITIVE_ALPHA, alpha.dtype)
-        return tf.where(alpha < smallest, smallest, alpha)
-
-
 @_register(package="tf_leaky", name="LeakyReLU")
-class LeakyReLU(tf.keras.layers.Layer):
+class LeakyReLU(LayerWithSlopes):
     """Leaky ReLU as a Keras layer, with a fixed or a trained slope.
 
     y = x where x > 0, alpha * x elsewhere. PyTorch and Keras 3 call `alpha` `negative_slope`.
@@ -94,7 +84,7 @@ class LeakyReLU(tf.keras.layers.Layer):
         - He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852
     """
 
-    built: bool
+    _subject = "LeakyReLU"
 
     def __init__(
         self,
@@ -112,25 +102,12 @@ class LeakyReLU(tf.keras.layers.Layer):
                 "LeakyReLU: expected alpha, which Keras 3 calls negative_slope. "
                 f"Received: negative_slope={slope}. Give alpha={slope}."
             )
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        check_floating(self.compute_dtype, "dtype", subject="LeakyReLU")
-        if not isinstance(trainable_alpha, bool):
-            raise TypeError(
-                "LeakyReLU: expected trainable_alpha to be True or False. "
-                f"Received: trainable_alpha={shown(trainable_alpha)}. Give a Python bool."
-            )
-        self.trainable_alpha = trainable_alpha
+        super().__init__(trainable_alpha, alpha_constraint, alpha_regularizer, **kwargs)
         self.axis = checked_axis(axis)
-        self.alpha_constraint = _checked_constraint(alpha_constraint)
-        self.alpha_regularizer = checked_keras_object("regularizer", alpha_regularizer)
         # With slopes that stay positive, the output is enough for the backward pass.
-        self._positive_alpha = trainable_alpha and self.alpha_constraint == "positive"
-        self._initial_alpha = self._checked_alpha(alpha)
+        self._bounds_alpha = trainable_alpha and self.alpha_constraint == "positive"
         self._broadcast_shape: tuple[int, ...] | None = None
-        self.alpha: Any = (
-            self._initial_alpha if self._initial_alpha.ndim else float(self._initial_alpha)
-        )
+        self._begin_with(alpha, self.axis)
 
     def _checked_alpha(self, alpha: Any) -> np.ndarray:
         values = constant_slopes(alpha, self.compute_dtype, subject="LeakyReLU")
@@ -140,7 +117,7 @@ class LeakyReLU(tf.keras.layers.Layer):
                 f"Received: alpha={shown(alpha)}. "
                 "Give the axes along which slopes differ, as in axis=-1."
             )
-        if self._positive_alpha and (values < SMALLEST_POSITIVE_ALPHA).any():
+        if self._bounds_alpha and (values < SMALLEST_POSITIVE_ALPHA).any():
             raise ValueError(
                 f"LeakyReLU: expected alpha to be at least {SMALLEST_POSITIVE_ALPHA}, as a trained "
                 f"slope is kept positive by default. Received: alpha={shown(alpha)}. "
@@ -153,56 +130,29 @@ class LeakyReLU(tf.keras.layers.Layer):
         if self.built:  # when it is loaded from a file, before its outer layer builds it
             return
         shape = checked_input_shape(input_shape)
-        if self.trainable_alpha or self.axis is not None:
-            slopes_shape = () if self.axis is None else self._place_slopes(self.axis, shape)
-            constraint = regularizer = None
-            if self.trainable_alpha:
-                constraint = _KeepPositive() if self._positive_alpha else self.alpha_constraint
-                regularizer = self.alpha_regularizer
-            self.alpha = self.add_weight(
-                name="alpha",
-                shape=slopes_shape,
-                # Below float32, small steps would be lost, and so would sums over many elements.
-                dtype="float64" if self.dtype == "float64" else "float32",
-                autocast=False,
-                initializer=self._fill,
-                trainable=self.trainable_alpha,
-                constraint=keras_compat.as_instance("constraint", constraint),
-                regularizer=keras_compat.as_instance("regularizer", regularizer),
-            )
+        self._add_alpha(
+            () if self.axis is None else self._place_slopes(self.axis, shape), self.axis
+        )
         self.built = True
 
     def _place_slopes(self, axis: Any, input_shape: tf.TensorShape) -> tuple[int, ...]:
         """Returns the shape of the slopes for an input; stores how they broadcast to it."""
         sizes = sizes_of_axes(axis, input_shape)
         shape = tuple(sizes.values())
-        if self._initial_alpha.ndim and self._initial_alpha.shape != shape:
-            raise ValueError(
-                f"LeakyReLU: expected alpha to be a number or of shape {shape}, the sizes of the "
-                f"input along axis {axis}. Received: alpha.shape={self._initial_alpha.shape}. "
-                "Give one slope for each index along these axes, in ascending order of the axes."
-            )
         spread = tuple(sizes.get(axis, 1) for axis in range(min(sizes), input_shape.rank))
         self._broadcast_shape = None if spread == shape else spread
         self.input_spec = tf.keras.layers.InputSpec(ndim=input_shape.rank, axes=sizes)
         return shape
 
-    def _fill(self, shape: Any, dtype: Any) -> tf.Tensor:
-        return tf.broadcast_to(tf.constant(self._initial_alpha, dtype), shape)
-
     def call(self, inputs: Any) -> Any:
         """Returns leaky ReLU of `inputs`, in their shape and dtype."""
         check_one_tensor(inputs)
-        return leaky_relu(inputs, self._slopes(), positive_alpha=self._positive_alpha)
+        return leaky_relu(inputs, self._slopes(), positive_alpha=self._bounds_alpha)
 
     def _slopes(self) -> Any:
         if self._broadcast_shape is None:
             return self.alpha
         return tf.reshape(self.alpha, self._broadcast_shape)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns `input_shape`."""
-        return input_shape
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         """Keras 3 calls this on symbolic inputs, instead of tracing `call`."""
@@ -215,19 +165,8 @@ class LeakyReLU(tf.keras.layers.Layer):
 
         `alpha` is the present value of a fixed scalar slope, else the initial value.
         """
-        constraint, regularizer = self.alpha_constraint, self.alpha_regularizer
-        fixed_number = not (self.trainable_alpha or self.axis)
-        alpha = self._checked_alpha(self.alpha) if fixed_number else self._initial_alpha
-        config = {
-            **super().get_config(),
-            "alpha": alpha.tolist(),
-            "trainable_alpha": self.trainable_alpha,
-            "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
-            "alpha_constraint": constraint
-            if constraint == "positive"
-            else _serialize("constraint", constraint),
-            "alpha_regularizer": _serialize("regularizer", regularizer),
-        }
+        config = super().get_config()
+        config["axis"] = list(self.axis) if isinstance(self.axis, tuple) else self.axis
         if isinstance(self.axis, tuple) and len(self.axis) > 1:
             # From configs in `.h5` files, Keras 3 drops an `axis` that lists several axes.
             config["axes"] = config["axis"]
@@ -255,24 +194,3 @@ class LeakyReLU(tf.keras.layers.Layer):
         if isinstance(alpha, dict) and "value" in alpha:
             config["alpha"] = alpha["value"]
         return cls(**config)
-
-
-def slopes_in_use(layer: LeakyReLU) -> np.ndarray:
-    """The slopes that a layer computes with now, in the shape of `alpha`.
-
-    They differ from `alpha` if "positive" bounds a trained slope that was set or averaged.
-    """
-    if isinstance(layer.alpha, float | np.ndarray):
-        return np.asarray(layer.alpha)
-    slopes = tf.convert_to_tensor(layer.alpha)
-    return np.asarray(bounded(slopes) if layer._positive_alpha else slopes)
-
-
-def _checked_constraint(constraint: Any, *, subject: str = "LeakyReLU") -> Any:
-    if isinstance(constraint, str) and constraint == "positive":
-        return constraint
-    return checked_keras_object("constraint", constraint, subject=subject)
-
-
-def _serialize(kind: str, value: Any) -> Any:
-    return None if value is None else getattr(tf.keras, f"{kind}s").serialize(value)

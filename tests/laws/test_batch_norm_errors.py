@@ -51,7 +51,7 @@ def test_wrong_arguments(arguments, error, message):
         (
             {"alpha": [0.1, 0.2], "alpha_axis": -1},
             (None, 3),
-            r"alpha to be a number or of shape \(3,\), as there are 3 channels.*alpha.shape=\(2,\)",
+            r"alpha to be a number or of shape \(3,\), .* along axis -1.*alpha.shape=\(2,\)",
         ),
     ],
 )

@@ -21,13 +21,16 @@ ROOMS = {
     "checks": set(),
     "xla": set(),
     "ops": {*BELOW, "xla"},
-    "layer": {*BELOW, "ops"},
+    "slopes": {*BELOW, "ops"},
+    "layer": {*BELOW, "ops", "slopes"},
     "batch_norm_ops": {*BELOW, "ops"},
-    "batch_norm": {*BELOW, "ops", "layer", "batch_norm_ops"},
+    "batch_norm": {*BELOW, "ops", "slopes", "batch_norm_ops"},
     "structure": {"keras_compat"},
-    "conversion": {*BELOW, "ops", "layer", "batch_norm", "structure"},
+    "conversion": {*BELOW, "ops", "slopes", "layer", "batch_norm", "structure"},
     # activation_memory says what convert would make of a model, and asks it.
-    "inspection": {*BELOW, "batch_norm", "conversion", "layer", "matplotlib", "ops", "structure"},
+    "inspection": {
+        *(*BELOW, "ops", "slopes", "layer", "batch_norm", "structure", "conversion", "matplotlib"),
+    },
     "serving": {*BELOW, "tensorflow_serving"},
 }
 ROOMS["__init__"] = {*ROOMS} - {"checks"}

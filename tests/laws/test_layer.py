@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tf_leaky
 from tf_leaky import LeakyReLU
-from tf_leaky.layer import slopes_in_use
+from tf_leaky.slopes import slopes_in_use
 
 layers = tf.keras.layers
 each_layer = pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)

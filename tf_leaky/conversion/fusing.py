@@ -12,8 +12,9 @@ import tensorflow as tf
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion.calls import Tracer, users_of
 from tf_leaky.keras_compat import calls_of, operations_of
-from tf_leaky.layer import LeakyReLU, slopes_in_use
+from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA
+from tf_leaky.slopes import slopes_in_use
 from tf_leaky.structure import is_graph, layers_within
 
 _layers = tf.keras.layers
@@ -139,15 +140,15 @@ def split(layer: BatchNormLeakyReLU, leaky_relu: Any) -> Any:
 def leaky_relu_of(layer: BatchNormLeakyReLU) -> LeakyReLU:
     """Returns a `LeakyReLU` like the one in a layer, with its present slopes."""
     config = layer.get_config()
-    slopes = np.asarray(
-        layer.alpha if isinstance(layer.alpha, float) else tf.convert_to_tensor(layer.alpha)
-    )
-    slopes = np.where(slopes < SMALLEST_POSITIVE_ALPHA, SMALLEST_POSITIVE_ALPHA, slopes)
     names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer")
     activation = LeakyReLU.from_config(
         {name: config[name] for name in names}
         | {"name": f"{layer.name}_leaky_relu", "dtype": config["dtype"]}
-        | {"alpha": slopes.tolist(), "axis": layer.alpha_axis, "trainable": layer.trainable}
+        | {
+            "alpha": slopes_in_use(layer).tolist(),
+            "axis": layer.alpha_axis,
+            "trainable": layer.trainable,
+        }
     )
     if layer.built:
         spec = layer.input_spec
@@ -171,8 +172,7 @@ def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
             same[id(variable)] = twin
     if normalization is not new and new.layers[1].variables:
         (slopes,) = new.layers[1].variables
-        values = tf.maximum(tf.convert_to_tensor(old.alpha), SMALLEST_POSITIVE_ALPHA)
-        slopes.assign(tf.reshape(tf.cast(values, slopes.dtype), slopes.shape))
+        slopes.assign(tf.reshape(tf.cast(slopes_in_use(old), slopes.dtype), slopes.shape))
     return same
 
 

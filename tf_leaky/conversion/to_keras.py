@@ -14,8 +14,9 @@ from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.tracing import check_none_of_ours
 from tf_leaky.keras_compat import keras_leaky_relu
-from tf_leaky.layer import LeakyReLU, slopes_in_use
+from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.slopes import slopes_in_use
 from tf_leaky.structure import layers_within
 
 _layers = tf.keras.layers

@@ -13,7 +13,8 @@ from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.conversion.fusing import transfer_weights
 from tf_leaky.conversion.unused import is_plain, unused, warn_of_unused, without_read
 from tf_leaky.keras_compat import graph_layers
-from tf_leaky.layer import LeakyReLU, slopes_in_use
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.slopes import slopes_in_use
 from tf_leaky.structure import (
     is_graph,
     is_stock,

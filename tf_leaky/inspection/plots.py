@@ -11,8 +11,9 @@ import tensorflow as tf
 from tf_leaky.checks import constant_slopes, shown
 from tf_leaky.inspection.probing import Probe
 from tf_leaky.inspection.statistics import Seen
-from tf_leaky.layer import LeakyReLU, slopes_in_use
+from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
+from tf_leaky.slopes import slopes_in_use
 
 # Okabe and Ito's colours for the colour-blind, those that are visible on white and on black.
 COLOURS = ("#0090D0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8C6BB1")

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.inspection.statistics import Seen, Total, summary_of
 from tf_leaky.keras_compat import call_traced, slope_of_keras_leaky_relu
-from tf_leaky.layer import LeakyReLU, slopes_in_use
+from tf_leaky.layer import LeakyReLU
+from tf_leaky.slopes import slopes_in_use
 from tf_leaky.structure import attributes, is_activation_function, is_layer, layers_within
 
 BATCH = 32  # examples at a time, of arrays
