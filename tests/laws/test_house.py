@@ -20,18 +20,19 @@ ROOMS = {
     "keras_compat": set(),
     "checks": set(),
     "xla": set(),
+    "graph_defs": set(),
     "ops": {*BELOW, "xla"},
     "slopes": {*BELOW, "ops"},
     "layer": {*BELOW, "ops", "slopes"},
     "batch_norm_ops": {*BELOW, "ops"},
     "batch_norm": {*BELOW, "ops", "slopes", "batch_norm_ops"},
     "structure": {"keras_compat"},
-    "conversion": {*BELOW, "ops", "slopes", "layer", "batch_norm", "structure"},
+    "conversion": {*BELOW, "ops", "slopes", "layer", "batch_norm", "structure", "graph_defs"},
     # activation_memory says what convert would make of a model, and asks it.
     "inspection": {
         *(*BELOW, "ops", "slopes", "layer", "batch_norm", "structure", "conversion", "matplotlib"),
     },
-    "serving": {*BELOW, "tensorflow_serving"},
+    "serving": {*BELOW, "graph_defs", "tensorflow_serving"},
 }
 ROOMS["__init__"] = {*ROOMS} - {"checks"}
 EVERYWHERE = {"numpy", "tensorflow", *sys.stdlib_module_names}

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tf_leaky.checks import said, warn
+from tf_leaky.graph_defs import nodes_of
 from tf_leaky.keras_compat import LEGACY, recorded_inputs, trace
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import SCOPE, leaky_relu
@@ -20,16 +21,15 @@ def relus_of(model: Any) -> dict[str, set[str]] | None:
         joined with `/`; "" for a function in the model itself. None if the model can't be traced.
     """
     try:
-        nodes = _nodes(trace(model, recorded_inputs(model)).graph.as_graph_def())
+        graph = trace(model, recorded_inputs(model)).graph.as_graph_def()
     except Exception:  # of any kind: it is the user's model that is called
         return None
     names = {layer.name for layer in layers_within(model)}
     found: dict[str, set[str]] = {}
-    for path, operation in nodes:
-        scopes = path.split("/")
-        if operation in ("Relu", "LeakyRelu") and not _is_ours(path):
-            layers = "/".join(name for scope in scopes if (name := _layer_of(scope, names)))
-            found.setdefault(layers, set()).add(operation)
+    for path, node, _ in nodes_of(graph):
+        if node.op in ("Relu", "LeakyRelu") and not _is_ours(path):
+            within = [name for scope in path.split("/") if (name := _layer_of(scope, names))]
+            found.setdefault("/".join(within), set()).add(node.op)
     return found
 
 
@@ -96,30 +96,16 @@ def check_none_of_ours(model: Any) -> None:
         if value is leaky_relu
     ]
     try:
-        nodes = _nodes(trace(model, recorded_inputs(model)).graph.as_graph_def())
+        graph = trace(model, recorded_inputs(model)).graph.as_graph_def()
     except Exception as error:  # of any kind: it is the user's model that is called
         raise ValueError(
             f"to_keras: expected a model that can be traced. Received: {model.name!r}, which "
             f"fails: {said(error)}"
         ) from error
-    places += [path for path, _ in nodes if _is_ours(path)]
+    places += [path for path, _, _ in nodes_of(graph) if _is_ours(path)]
     if places:
         raise ValueError(
             "to_keras: expected activations that stock layers can replace. Received: "
             f"{model.name!r}, in which tf_leaky is used by {', '.join(places[:10])}. "
             "Store them in attributes of their layers, where they can be found."
         )
-
-
-def _nodes(graph: Any) -> list[tuple[str, str]]:
-    """Returns the name and type of every operation that a graph and its functions run."""
-    library = {function.signature.name: function for function in graph.library.function}
-    nodes, called = [("", node) for node in graph.node], set[str]()
-    for path, node in nodes:  # grows by those of each function that is called
-        names = {node.op, *(value.func.name for value in node.attr.values())}
-        names.update(each.name for value in node.attr.values() for each in value.list.func)
-        for name in sorted((names & library.keys()) - called):
-            called.add(name)
-            inner = f"{path}{node.name}/"
-            nodes.extend((inner, each) for each in library[name].node_def)
-    return [(f"{path}{node.name}", node.op) for path, node in nodes]

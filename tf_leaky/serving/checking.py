@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from tf_leaky.checks import note
+from tf_leaky.graph_defs import nodes_of
 from tf_leaky.serving import running, signatures
 
 Arrays = dict[str, np.ndarray]
@@ -78,23 +79,20 @@ def meta_graph(folder: Path) -> meta_graph_pb2.MetaGraphDef:
 def forward_nodes(model: Any, graph: Any) -> list[Any]:
     """Returns the nodes of a GraphDef that a request may run.
 
-    The backward functions of custom gradients are in the file too, but no request runs them.
-
     Raises:
         ValueError: If a node is compiled with XLA.
     """
-    library = {function.signature.name: function for function in graph.library.function}
-    compiled = {name for name, function in library.items() if function.attr["_XlaMustCompile"].b}
-    nodes, called = list(graph.node), set[str]()
-    for node in nodes:  # grows by those of each function that is called
-        names = {node.op, *(value.func.name for value in node.attr.values())}
-        names.update(each.name for value in node.attr.values() for each in value.list.func)
-        if node.attr["_XlaMustCompile"].b or names & compiled:
-            raise ValueError(_compiled(model, node.name, names & compiled))
-        for name in sorted((names & library.keys()) - called):
-            called.add(name)
-            nodes.extend(library[name].node_def)
+    functions = {each.signature.name for each in graph.library.function if _must_compile(each)}
+    nodes = []
+    for _, node, called in nodes_of(graph):
+        if _must_compile(node) or called & functions:
+            raise ValueError(_compiled(model, node.name, called & functions))
+        nodes.append(node)
     return nodes
+
+
+def _must_compile(definition: Any) -> bool:
+    return bool(definition.attr["_XlaMustCompile"].b)
 
 
 def _compiled(model: Any, node: str, functions: set[str]) -> str:
