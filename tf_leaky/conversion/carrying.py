@@ -19,6 +19,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import tensorflow as tf
@@ -87,35 +88,36 @@ _SEEN: dict[tuple[str, str], type] = {}
 
 
 def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -> Any:
-    """Returns a layer of the user's class `own`, with the parts at some places replaced.
+    """Returns a layer of the user's class `own`, made of its config, with parts replaced.
 
-    Args:
-        own: The class, whose `from_config` makes a layer of `config`.
-        config: The config of a layer of that class.
-        replaced: The replacements by place (as a tuple).
+    `replaced` has the replacements by place (as a tuple).
 
     Raises:
         ValueError: If `from_config` makes a layer of another class, or a place can't be reached.
     """
-    layer = _placed(own, config, replaced, late=False)
-    if layer._tf_leaky_waiting.value and is_of_keras(own, "build"):
-        layer = _placed(own, config, replaced, late=True)
+    for late in (False, True):
+        kind = _converted(own, late)
+        layer = made(own, kind, config)
+        if type(layer) is not kind:
+            raise ValueError(
+                f"Converted: expected from_config of {own.__qualname__} to return a layer of the "
+                f"class that it is called on. Received: {shown(layer)}. Return cls(...) in it."
+            )
+        layer._tf_leaky = _Carried(config, replaced, dict(replaced))
+        _place(layer)
+        if not (layer._tf_leaky.waiting and is_of_keras(own, "build")):
+            break
     return layer
 
 
-def _placed(own: type, config: dict[str, Any], replaced: dict[Any, Any], *, late: bool) -> Any:
-    kind = _converted(own, late)
-    layer = made(own, kind, config)
-    if type(layer) is not kind:
-        raise ValueError(
-            f"Converted: expected from_config of {own.__qualname__} to return a layer of the class "
-            f"that it is called on. Received: {shown(layer)}. Return cls(...) in it."
-        )
-    layer._tf_leaky_config = _Hidden(config)
-    layer._tf_leaky_replaced = _Hidden(dict(replaced))
-    layer._tf_leaky_waiting = _Hidden(dict(replaced))
-    _place(layer)
-    return layer
+@dataclass
+class _Carried:
+    """What a converted layer was made of. In a dict, Keras would track it."""
+
+    config: dict[str, Any]
+    replaced: dict[Any, Any]
+    waiting: dict[Any, Any]
+    """Those of `replaced` whose places don't exist yet."""
 
 
 def made(own: Any, kind: Any, config: dict[str, Any]) -> Any:
@@ -166,19 +168,11 @@ def known(classes: dict[str, type]) -> Iterator[None]:
             registered.pop(name, None)
 
 
-class _Hidden:
-    """Keeps a value from Keras, which tracks what is in lists and dicts."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
 def without_carrying(layer: Any, subject: str) -> None:
     """Gives a converted layer the user's class; warns of what its file doesn't keep."""
     places = ", ".join(shown_place(place) for place in places_of(layer))
     layer.__class__ = user_class(layer)
-    for name in ("config", "replaced", "waiting"):
-        delattr(layer, f"_tf_leaky_{name}")
+    del layer._tf_leaky
     warn(
         f"{subject}: {layer.name!r} computes with stock activations at {places}, but a .keras file "
         f"of it loads with those that {type(layer).__qualname__} creates. Change its code, save "
@@ -194,7 +188,7 @@ def user_class(layer: Any) -> type:
 
 def places_of(layer: Any) -> list[Place]:
     """Returns the places at which a converted layer differs from the user's."""
-    return [list(place) for place in layer._tf_leaky_replaced.value]
+    return [list(place) for place in layer._tf_leaky.replaced]
 
 
 def config_of(layer: Any) -> dict[str, Any]:
@@ -204,7 +198,7 @@ def config_of(layer: Any) -> dict[str, Any]:
     own, converted = user_class(layer), cast(Any, layer)
     if is_of_keras(own, "get_config"):
         # Keras makes a config from the arguments, but not if a class defines `get_config`.
-        config = dict(converted._tf_leaky_config.value)
+        config = dict(converted._tf_leaky.config)
         now = {"name": converted.name, "trainable": converted.trainable}
         return config | {key: value for key, value in now.items() if key in config}
     return dict(cast(Any, super(Converted, layer)).get_config())
@@ -265,11 +259,7 @@ def _converted(own: Any, late: bool) -> Any:
     """Returns the subclass of a user's class for converted layers.
 
     It has the same name, as Keras 3 names the weights in a file after classes: so the weights of
-    one class load into the other.
-
-    Args:
-        own: The user's class.
-        late: Whether its first call creates the layers that are to be replaced.
+    one class load into the other. `late` says that the first call creates the layers to replace.
     """
     _SEEN[own.__module__, own.__name__] = own
     within: dict[str, Any] = {"__module__": __name__, "__doc__": own.__doc__}
@@ -277,9 +267,8 @@ def _converted(own: Any, late: bool) -> Any:
 
         @functools.wraps(own.call)
         def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-            waits = self._tf_leaky_waiting.value
             result = own.call(self, *arguments, **keywords)
-            if not waits:
+            if not self._tf_leaky.waiting:
                 return result
             _place(self)
             return own.call(self, *arguments, **keywords)
@@ -290,7 +279,7 @@ def _converted(own: Any, late: bool) -> Any:
 
         @functools.wraps(own.build)
         def build(self: Any, *arguments: Any, **keywords: Any) -> None:
-            with _built_once(self._tf_leaky_replaced.value.values()):
+            with _built_once(self._tf_leaky.replaced.values()):
                 own.build(self, *arguments, **keywords)
             _place(self)
 
@@ -321,10 +310,11 @@ def _built_once(layers: Iterable[Any]) -> Iterator[None]:
 
 def _place(layer: Any) -> None:
     """Puts the replacements in place, as far as their places exist."""
-    waiting: Any = getattr(layer, "_tf_leaky_waiting", None)
-    for place, value in list(waiting.value.items()) if waiting else ():
+    # While `from_config` makes it, a layer that builds itself has none yet.
+    waiting = layer._tf_leaky.waiting if hasattr(layer, "_tf_leaky") else {}
+    for place, value in list(waiting.items()):
         try:
             put(layer, list(place), value)
         except LookupError:  # not there yet
             continue
-        del waiting.value[place]
+        del waiting[place]
