@@ -19,12 +19,7 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
     Functions, losses and closures are the same objects. The optimizer and metrics are new ones with
     the same configuration. The optimizer's state is copied, unless it trains other variables now;
     that of metrics isn't, as Keras resets it before an epoch, and can't reset that of a copy yet.
-
-    Args:
-        model: The model.
-        new: Its copy.
-        same: The variables of the copy by the ids of those of the model.
-        subject: The name that a message starts with.
+    `same` has the variables of the copy by the ids of those of the model.
     """
     settings = compile_settings(model)
     if settings is None:
@@ -40,24 +35,18 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
             new.name,
         )
         return
+
+    def metric(each: Any) -> Any:
+        own = isinstance(each, tf.keras.metrics.Metric)
+        return _anew(each, name=given_name(each, model)) if own else each
+
     for key in ("metrics", "weighted_metrics"):
-        settings[key] = _anew_within(settings.get(key), model)
+        settings[key] = tf.nest.map_structure(metric, settings.get(key))
     optimizer = getattr(model, "optimizer", None)
     settings["optimizer"] = None if optimizer is None else _anew(optimizer)
     new.compile(**settings)
     if optimizer is not None:
         _copy_optimizer(model, new, same)
-
-
-def _anew_within(value: Any, model: Any) -> Any:
-    """Returns a structure of metrics with new instances in it."""
-    if isinstance(value, dict):
-        return {key: _anew_within(each, model) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_anew_within(each, model) for each in value]
-    if not isinstance(value, tf.keras.metrics.Metric):
-        return value
-    return _anew(value, name=given_name(value, model))
 
 
 def _anew(value: Any, **settings: Any) -> Any:
