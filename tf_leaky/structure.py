@@ -16,6 +16,12 @@ import tensorflow as tf
 from tf_leaky.keras_compat import replace_attribute
 
 Place = list[Any]  # of str and int
+_functions = tf.keras.activations
+_ops = getattr(tf.keras, "ops", tf.nn)  # tf_keras has none
+RELUS = (tf.nn.relu, _functions.relu, _ops.relu)
+LEAKY_RELUS = (
+    *(tf.nn.leaky_relu, getattr(_functions, "leaky_relu", tf.nn.leaky_relu), _ops.leaky_relu),
+)
 
 
 def is_graph(layer: Any) -> bool:
@@ -87,9 +93,8 @@ def is_activation_function(place: Place, value: Any) -> bool:
     """
     if is_layer(value) or not callable(value):
         return False
-    functions = tf.keras.activations
-    known = tf.nn.relu, tf.nn.leaky_relu, functions.relu, getattr(functions, "leaky_relu", None)
-    return last_name(place).endswith("activation") or any(value is each for each in known)
+    known = any(value is each for each in (*RELUS, *LEAKY_RELUS))
+    return known or last_name(place).endswith("activation")
 
 
 def last_name(place: Place) -> str:

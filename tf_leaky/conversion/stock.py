@@ -7,13 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.keras_compat import LEGACY, arguments_of, slope_of_keras_leaky_relu
-from tf_leaky.structure import is_layer
+from tf_leaky.keras_compat import LEGACY, arguments_of, operations_of, slope_of_keras_leaky_relu
+from tf_leaky.structure import LEAKY_RELUS, RELUS, is_layer
 
-_layers, _functions = tf.keras.layers, tf.keras.activations
-_OPS = getattr(tf.keras, "ops", tf.nn)  # tf_keras has none
-_RELUS = (tf.nn.relu, _functions.relu, _OPS.relu)
-_LEAKY = (tf.nn.leaky_relu, getattr(_functions, "leaky_relu", tf.nn.leaky_relu), _OPS.leaky_relu)
+_layers = tf.keras.layers
 _DEFAULT = 0.2  # the slope of the functions `leaky_relu` of TensorFlow and Keras
 
 
@@ -24,9 +21,9 @@ def stock_slope(found: Any) -> float | str | None:
         The slope; "plain" for ReLU; "bounded" for a ReLU with a maximum or a threshold; None for
         anything else, and for PReLU, which has several slopes.
     """
-    if any(found is each for each in _RELUS):
+    if any(found is each for each in RELUS):
         return "plain"
-    if any(found is each for each in _LEAKY):
+    if any(found is each for each in LEAKY_RELUS):
         return _DEFAULT
     if type(found) is _layers.Activation:
         return stock_slope(found.activation)
@@ -67,7 +64,8 @@ def _operations() -> set[type]:
     """Returns the classes that Keras uses for these functions on symbolic tensors."""
     x = tf.keras.Input((1,), name="x")
     made = []
-    for function in {*_RELUS, *_LEAKY} - ({tf.nn.relu, tf.nn.leaky_relu} if not LEGACY else set()):
-        graph = tf.keras.Model(x, function(x), name="one")
-        made.append(type(getattr(graph, "operations", graph.layers)[-1]))
+    for function in {*RELUS, *LEAKY_RELUS} - (
+        {tf.nn.relu, tf.nn.leaky_relu} if not LEGACY else set()
+    ):
+        made.append(type(operations_of(tf.keras.Model(x, function(x), name="one"))[-1]))
     return set(made)
