@@ -98,11 +98,9 @@ def _no_report() -> Iterator[None]:
 
 
 def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
-    """Returns a Sequential or functional model of copies of a model's layers, not compiled.
+    """Returns a Sequential or functional model, not compiled, of copies of a model's layers.
 
-    Args:
-        model: The model. A functional model of a user's class becomes a plain one.
-        of: Returns the copy of a layer, or of an operation of Keras 3.
+    A functional model of a user's class becomes a plain one. Operations of Keras 3 are copied too.
     """
     if isinstance(model, tf.keras.Sequential) and not LEGACY:
         # `clone_model` compiles too, which fails for functions that aren't registered.
@@ -160,11 +158,9 @@ def _call_order(model: Any) -> list[Any]:
 
 
 def arguments_of(layer: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the arguments of a function that was called on symbolic tensors of tf_keras.
+    """Returns the arguments of a function for which tf_keras made a layer, but for the tensor.
 
-    Args:
-        layer: The layer that tf_keras made of the function.
-        names: The names of the function's arguments after the tensor, in their order.
+    `names` are those of the arguments, in their order.
     """
     node = layer.inbound_nodes[0]
     return {**dict(zip(names, node.call_args[1:], strict=False)), **node.call_kwargs}
@@ -180,8 +176,8 @@ def graph_layers(model: Any) -> list[Any]:
 
 
 def operations_of(model: Any) -> list[Any]:
-    """Returns a functional model's layers, and in Keras 3 the functions in its graph."""
-    return list(model.layers if LEGACY else model.operations)
+    """Returns the layers of a graph, and in Keras 3 the functions in it."""
+    return list(getattr(model, "operations", model.layers))
 
 
 def calls_of(operation: Any) -> list[tuple[list[Any], list[Any]]]:
@@ -215,15 +211,9 @@ def given_name(metric: Any, model: Any) -> str:
 def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any) -> None:
     """Sets an attribute of a layer, built or not, to a value in which one part is replaced.
 
-    Keras then tracks the new part where it tracked the old one, so that the order of weights stays
-    the same. It has no public way to do that.
-
-    Args:
-        layer: The layer.
-        name: The name of the attribute.
-        value: The attribute's new value: the new part, or a list, tuple or dict with it.
-        before: The part that is replaced.
-        after: The new part.
+    The value is `after`, or a list, tuple or dict with it in the place of `before`. Keras then
+    tracks the new part where it tracked the old one, so that the order of weights stays the same.
+    It has no public way to do that.
     """
     if LEGACY:
         tracked, old = list(layer._self_tracked_trackables), getattr(layer, name)

@@ -166,3 +166,17 @@ def test_what_one_layer_can_not_compute_stays_two(name, rng):
     assert [type(layer) for layer in new.layers] == [type(layer) for layer in model.layers]
     x = images(rng)
     np.testing.assert_array_equal(new(x), model(x))
+
+
+def test_normalisation_whose_output_another_model_returns_is_left():
+    """As where a feature extractor shares the layers of a model around it."""
+    x = layers.Input((4,))
+    normalised = layers.BatchNormalization(name="norm")(layers.Dense(3)(x))
+    whole = tf.keras.Model(x, layers.ReLU()(normalised))
+    features = tf.keras.Model(x, normalised)
+    y = layers.Input((4,))
+    model = tf.keras.Model(y, [features(y), whole(y)])
+    data = np.random.default_rng(3).normal(size=(5, 4)).astype("float32")
+    with pytest.warns(UserWarning, match="Nothing was fused"):
+        new = convert(model, alpha=0.1, fuse_batch_norm=True)
+    np.testing.assert_array_equal(new(data)[0], model(data)[0])

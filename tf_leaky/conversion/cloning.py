@@ -24,10 +24,10 @@ from tf_leaky.conversion.carrying import (
     without_carrying,
 )
 from tf_leaky.conversion.compiling import compile_alike
-from tf_leaky.conversion.fusing import fused_pairs, fused_pairs_within
+from tf_leaky.conversion.fusing import fused_pairs
 from tf_leaky.conversion.rebuilding import rebuilt
 from tf_leaky.conversion.weights import pairs_of, transfer
-from tf_leaky.keras_compat import copy_of_lambda, recorded_inputs, trace
+from tf_leaky.keras_compat import copy_of_lambda, operations_of, recorded_inputs, trace
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     Place,
@@ -58,7 +58,7 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     Args:
         model: A built model of any kind.
         rule: Returns the replacement of an activation.
-        subject: The name that an error message starts with.
+        subject: The name that messages start with, here and below.
         carry: Whether layers of the user's own classes get a class of ours if something is replaced
             in them, so that files keep it. If not, a UserWarning says what files don't keep.
         fuse: Whether each BatchNormalization and the activation after it become one layer.
@@ -66,13 +66,13 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     Raises:
         ValueError: If a layer can't be made again from its config, or a weight would be lost.
     """
-    copy = _Copy(rule, subject=subject, fuse=fuse)
+    copy = _Copy(rule, subject=subject)
     with warnings.catch_warnings():
         # Keras warns that it would write the code of a lambda. The copy keeps the same function.
         of_keras = f"(?!{subject}: ).*lambda"
         warnings.filterwarnings("ignore", message=of_keras, category=UserWarning)
         if fuse:
-            copy.fuse_within(model)
+            copy.fuse_pairs(model)
         new = copy.of(model)
     if fuse and not copy.fused:
         warn(
@@ -115,12 +115,12 @@ def _build(model: Any, new: Any, subject: str) -> None:
 class _Copy:
     """Copies layers, each once, so that shared layers stay shared."""
 
-    def __init__(self, rule: Rule, *, subject: str, fuse: bool) -> None:
-        self._rule, self._subject, self._fuse = rule, subject, fuse
+    def __init__(self, rule: Rule, *, subject: str) -> None:
+        self._rule, self._subject = rule, subject
         self._copies: dict[int, Any] = {}
         self._rules: dict[Any, tuple[Any, Any]] = {}
         self.replaced: set[int] = set()
-        self.fused = 0
+        self.fused = False
 
     def of(self, layer: Any) -> Any:
         if id(layer) not in self._copies:
@@ -133,7 +133,7 @@ class _Copy:
 
     def _replacement(self, found: Any, host: Any) -> Any:
         """Returns the replacement of an activation; of a layer, the same wherever it is called."""
-        key = id(found) if is_layer(found) else (id(found), id(host))
+        key = _key(found, host)
         if key not in self._rules:
             new = self._rule(found, host)
             self._rules[key] = (found, new)  # `found` too, so that its id isn't used again
@@ -144,8 +144,7 @@ class _Copy:
     def _changes(self, layer: Any) -> bool:
         """Whether any activation within a layer is to be replaced."""
         if is_graph(layer):
-            operations = getattr(layer, "operations", layer.layers)
-            return any(self._changes(each) for each in operations)
+            return any(self._changes(each) for each in operations_of(layer))
         if self._replacement(layer, layer) is not None:
             return True
         return is_layer(layer) and any(
@@ -167,7 +166,7 @@ class _Copy:
 
     def _new(self, layer: Any) -> Any:
         if is_graph(layer):
-            return self._new_graph(layer)
+            return rebuilt(layer, self.of, self._subject)
         new = self._replacement(layer, layer)
         if new is not None:
             return new
@@ -188,29 +187,17 @@ class _Copy:
         new = layer if isinstance(layer, LeakyReLU) else self._replacement(layer, layer)
         return new if isinstance(new, LeakyReLU) else None
 
-    def fuse_within(self, model: Any) -> None:
-        """Fuses the pairs inside layers of the user's own classes."""
-        for normalization, activation, fused in fused_pairs_within(model, self._leaky_relu_for):
-            self._rules[id(normalization)] = normalization, fused
-            self._rules[id(activation)] = activation, self._in_place_of(normalization, activation)
-
-    def _fuse_pairs(self, model: Any) -> None:
-        """Stores a fused layer as the copy of each normalisation, and none for its activation."""
+    def fuse_pairs(self, model: Any) -> None:
+        """Has normalisations replaced by fused layers, and their activations by nothing."""
         for normalization, activation, fused in fused_pairs(model, self._leaky_relu_for):
-            self._copies[id(normalization)] = fused
-            self._copies[id(activation)] = self._in_place_of(normalization, activation)
-
-    def _in_place_of(self, normalization: Any, activation: Any) -> Any:
-        """Returns a layer that computes nothing, and keeps the name of a fused activation."""
-        self.replaced.add(id(activation))
-        self.fused += 1
-        _log.info("%s: %s: fused with %s", self._subject, normalization.name, activation.name)
-        return tf.keras.layers.Activation("linear", name=activation.name.replace(".", "_"))
-
-    def _new_graph(self, model: Any) -> Any:
-        if self._fuse:
-            self._fuse_pairs(model)
-        return rebuilt(model, self.of, self._subject)
+            # A layer that computes nothing keeps the activation's name.
+            name = activation.name.replace(".", "_")
+            nothing = tf.keras.layers.Activation("linear", name=name)
+            for old, new in ((normalization, fused), (activation, nothing)):
+                self._rules[_key(old, old)] = old, new
+            self.replaced.add(id(activation))
+            self.fused = True
+            _log.info("%s: %s: fused with %s", self._subject, normalization.name, activation.name)
 
     def _new_layer(self, layer: Any) -> Any:
         """Returns a layer of the same class and config, with its activations replaced."""
@@ -321,6 +308,11 @@ class _Copy:
         except Exception:  # of any kind: a lambda, or a function that isn't registered
             kept = False
         return value if kept else None
+
+
+def _key(found: Any, host: Any) -> Any:
+    """Returns what activations have in common that have one replacement."""
+    return id(found) if is_layer(found) else (id(found), id(host))
 
 
 def _named_as(layer: Any, new: Any) -> Any:

@@ -25,41 +25,30 @@ _NOT_OF_THE_FUSED = ("renorm", "renorm_clipping", "renorm_momentum", "virtual_ba
 def fused_pairs(
     model: Any, leaky_relu_for: Callable[[Any], Any]
 ) -> list[tuple[Any, Any, BatchNormLeakyReLU]]:
-    """Returns the pairs of a graph that one layer can replace, with that layer.
+    """Returns the pairs of layers in a model that one layer can replace, with that layer.
 
     A pair is a `BatchNormalization` whose output goes to one activation and nowhere else. Neither
     is used twice, and the activation is a leaky ReLU whose slopes are at least 1e-3: one, or one
-    for each normalised channel.
-
-    Args:
-        model: A Sequential or functional model.
-        leaky_relu_for: Returns the `LeakyReLU` that replaces a layer, or None.
-
-    Returns:
-        The normalisation, the activation, and the new layer of each pair.
+    for each normalised channel. Inside layers of the user's own classes, a trace shows which
+    activation uses the output of a normalisation, in training and at inference. `leaky_relu_for`
+    returns the `LeakyReLU` that replaces a layer, or None.
     """
-    pairs = []
-    for normalization, activation in _neighbours(model):
-        if type(normalization) is not _layers.BatchNormalization:
-            continue
-        leaky, rank = leaky_relu_for(activation), len(normalization.output.shape)
-        fused = None if leaky is None else _fused(normalization, leaky, rank)
-        if fused is not None:
-            pairs.append((normalization, activation, fused))
-    return pairs
+    within = layers_within(model)
+    graphs = [each for each in (model, *within) if is_graph(each)]
+    of_graphs = {id(layer) for graph in graphs for layer in graph.layers}
+    own = [layer for layer in within if id(layer) not in of_graphs]
+    activations = [layer for layer in own if leaky_relu_for(layer) is not None]
+    pairs = {}
+    for normalization, activation in [*_neighbours(graphs), *_traced(model, own, activations)]:
+        leaky = leaky_relu_for(activation)
+        if leaky is not None and (fused := _fused(normalization, leaky)) is not None:
+            pairs[id(normalization)] = normalization, activation, fused
+    return list(pairs.values())
 
 
-def fused_pairs_within(
-    model: Any, leaky_relu_for: Callable[[Any], Any]
-) -> list[tuple[Any, Any, BatchNormLeakyReLU]]:
-    """Returns the pairs inside layers of the user's own classes, as `fused_pairs` does.
-
-    A trace shows which activation uses the output of a normalisation, in training and at inference.
-    """
-    of_graphs = _of_graphs(model)
-    within = [layer for layer in layers_within(model) if id(layer) not in of_graphs]
-    normalizations = [x for x in within if type(x) is _layers.BatchNormalization and x.built]
-    activations = [layer for layer in within if leaky_relu_for(layer) is not None]
+def _traced(model: Any, layers: list[Any], activations: list[Any]) -> list[tuple[Any, Any]]:
+    """Returns pairs of a normalisation among some layers and the activation that alone uses it."""
+    normalizations = [x for x in layers if _is_normalization(x) and x.built]
     if not (normalizations and activations):
         return []
     try:
@@ -68,23 +57,18 @@ def fused_pairs_within(
         return []
     pairs = []
     for normalization in normalizations:
-        partners = [_partner(normalization, activations, each) for each in traces]
-        activation, rank = partners[0]
-        if activation is not None and partners[1][0] is activation:
-            fused = _fused(normalization, leaky_relu_for(activation), rank)
-            if fused is not None:
-                pairs.append((normalization, activation, fused))
+        in_training, at_inference = (_partner(normalization, activations, x) for x in traces)
+        if in_training is not None and in_training is at_inference:
+            pairs.append((normalization, in_training))
     return pairs
 
 
-def _of_graphs(model: Any) -> set[int]:
-    """Returns the ids of the layers of Sequential and functional models."""
-    graphs = [each for each in (model, *layers_within(model)) if is_graph(each)]
-    return {id(layer) for graph in graphs for layer in graph.layers}
+def _is_normalization(layer: Any) -> bool:
+    return type(layer) is _layers.BatchNormalization
 
 
-def _partner(normalization: Any, activations: list[Any], tracer: Tracer) -> tuple[Any, Any]:
-    """Returns the only user of a normalisation's outputs if it uses nothing else, and the rank."""
+def _partner(normalization: Any, activations: list[Any], tracer: Tracer) -> Any:
+    """Returns the only user of a normalisation's outputs if it uses nothing else, or None."""
     calls = tracer.calls[id(normalization)]
     for activation in activations:
         uses = tracer.calls[id(activation)]
@@ -94,43 +78,43 @@ def _partner(normalization: Any, activations: list[Any], tracer: Tracer) -> tupl
             and all(users_of(use.x) == use.reads for use in uses)
             and tracer.users_of_weights(normalization) is not None
         ):
-            return activation, calls[0].x.shape.rank
-    return None, None
+            return activation
+    return None
 
 
-def _neighbours(model: Any) -> list[tuple[Any, Any]]:
-    """Returns pairs of layers, each called once, where only the second uses the first's output."""
-    if isinstance(model, tf.keras.Sequential):
-        ids = [id(layer) for layer in model.layers]
-        once = [layer if ids.count(id(layer)) == 1 else None for layer in model.layers]
-        return [pair for pair in pairwise(once) if None not in pair]
-    calls = {id(each): calls_of(each) for each in operations_of(model)}
+def _neighbours(graphs: list[Any]) -> list[tuple[Any, Any]]:
+    """Returns normalisations of graphs, called once, with what alone uses them, called once too.
+
+    The graphs may share layers, as those of a feature extractor and of the model around it do.
+    """
+    functional = [each for each in graphs if not isinstance(each, tf.keras.Sequential)]
     users: dict[int, list[Any]] = {}
-    for each in operations_of(model):
-        for inputs, _ in calls[id(each)]:
-            for x in inputs:
-                users.setdefault(id(x), []).append(each)
-    ends = {id(x) for x in tf.nest.flatten(model.outputs)}
+    operations = {id(each): each for graph in functional for each in operations_of(graph)}
+    for each in operations.values():
+        for x in (x for inputs, _ in calls_of(each) for x in inputs):
+            users.setdefault(id(x), []).append(each)
+    ends = {id(x) for graph in functional for x in tf.nest.flatten(graph.outputs)}
     pairs = []
-    for each in operations_of(model):
-        outputs = [x for _, made in calls[id(each)] for x in made]
+    for each in filter(_is_normalization, operations.values()):
+        outputs = [x for _, made in calls_of(each) for x in made]
         after = [user for x in outputs for user in users.get(id(x), [])]
         if (
-            len(outputs) == len(after) == 1
+            len(outputs) == 1 == len(after) == len(calls_of(after[0]))
             and id(outputs[0]) not in ends
-            and len(calls[id(after[0])]) == 1
         ):
             pairs.append((each, after[0]))
+    for layers in (each.layers for each in graphs if each not in functional):
+        ids = [id(layer) for layer in layers]
+        for each, following in pairwise(layers):
+            once = ids.count(id(each)) == ids.count(id(following)) == 1
+            made = {id(x) for _, outputs in calls_of(each) for x in outputs}
+            if _is_normalization(each) and once and not made & (ends | users.keys()):
+                pairs.append((each, following))
     return pairs
 
 
 def split(layer: BatchNormLeakyReLU, leaky_relu: Any) -> Any:
-    """Returns a Sequential of a stock BatchNormalization and an activation, without the weights.
-
-    Args:
-        layer: The layer that they replace.
-        leaky_relu: The activation.
-    """
+    """Returns a Sequential of a stock BatchNormalization and an activation, without the weights."""
     config = layer.get_config()
     own = {key: value for key, value in config.items() if "alpha" not in key and key != "name"}
     normalization = _layers.BatchNormalization.from_config(own | {"name": f"{layer.name}_bn"})
@@ -176,13 +160,14 @@ def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
     return same
 
 
-def _fused(normalization: Any, leaky: LeakyReLU, rank: int | None) -> BatchNormLeakyReLU | None:
-    """Returns the fused layer for a pair on inputs of a rank, or None if they can't be fused."""
+def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
+    """Returns the fused layer for a pair, or None if they can't be fused."""
     slopes = slopes_in_use(leaky) if leaky.built else np.asarray(leaky.get_config()["alpha"])
     if (slopes < SMALLEST_POSITIVE_ALPHA).any() or normalization.trainable != leaky.trainable:
         return None
-    if rank is None or getattr(normalization, "renorm", False):
+    if not normalization.built or getattr(normalization, "renorm", False):
         return None
+    rank = normalization.input_spec.ndim
     axis = int(np.ravel(normalization.axis)[0])
     if leaky.axis is not None and [a % rank for a in np.ravel(leaky.axis)] != [axis % rank]:
         return None
