@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def kept_by(function: Any) -> list[Kept]:
         graph = _imported(definition)
     rounds = _rounds(graph, loops)
     operations = graph.get_operations()
-    inside = {each: loops_of for each in operations if (loops_of := _inside(each.name, loops))}
+    inside = {each: [i for i, loop in enumerate(loops) if each.name in loop] for each in operations}
     after = _after(graph, upstream, inside)
     buffers: dict[Any, tuple[Any, bool]] = {}
     for operation in after:
@@ -55,7 +56,7 @@ def kept_by(function: Any) -> list[Kept]:
                     before = buffers.get(origin.ref(), (origin, False))[1]
                     buffers[origin.ref()] = origin, many or before
     return [
-        Kept(origin.op.name, _bytes(origin, [rounds[i] for i in inside.get(origin.op, ())] * many))
+        Kept(origin.op.name, _bytes(origin, [rounds[i] for i in inside[origin.op]] * many))
         for origin, many in buffers.values()
     ]
 
@@ -70,9 +71,7 @@ def _bytes(tensor: Any, rounds: list[int | None]) -> int | None:
     size = tensor.shape.num_elements()
     if size is None or None in rounds:
         return None
-    for count in rounds:
-        size *= count
-    return int(size * tensor.dtype.size)
+    return int(math.prod([size, tensor.dtype.size, *rounds]))
 
 
 def _optimized(function: Any, upstream: str) -> Any:
@@ -142,22 +141,19 @@ def _loops(definition: Any) -> list[set[str]]:
             starts.setdefault(node.attr["frame_name"].s, []).append(node)
     loops: list[set[str]] = []
     for enters in starts.values():
-        waiting, found, depth = list(enters), {node.name for node in enters}, {}
-        depth = dict.fromkeys(found, 1)
-        condition = None
+        waiting, depth, condition = list(enters), {node.name: 1 for node in enters}, None
         while waiting:
             node = waiting.pop()
             if node.op == "LoopCond" and depth[node.name] == 1:
                 condition = node
             inner = depth[node.name] - (node.op == "Exit")
             for user in users.get(node.name, []) if inner else []:
-                if user.name not in found:
-                    found.add(user.name)
+                if user.name not in depth:
                     depth[user.name] = inner + (user.op == "Enter" and user not in enters)
                     waiting.append(user)
         if condition is not None:
             _add_counter(definition, f"rounds_{len(loops)}", enters[0], condition.name)
-        loops.append(found)
+        loops.append(set(depth))
     return loops
 
 
@@ -221,11 +217,10 @@ def _length_of_list(tensor: Any) -> Any:
 def _add_counter(definition: Any, name: str, enter: Any, condition: str) -> None:
     """Adds a variable that counts the rounds of a loop; `name`/exit returns the count."""
 
-    def add(op: str, part: str, *inputs: str, **kinds: str) -> Any:
+    def add(op: str, part: str, *inputs: str) -> Any:
         node = definition.node.add(name=f"{name}/{part}", op=op)
-        node.input.extend(each if "^" in each else f"{name}/{each}" for each in inputs)
-        for key in ("T", *kinds):
-            node.attr[key].type = tf.int32.as_datatype_enum
+        node.input.extend(f"{name}/{each}" for each in inputs)
+        node.attr["T"].type = tf.int32.as_datatype_enum
         return node
 
     for part, value, control in (("zero", 0, []), ("one", 1, ["switch_1"])):
@@ -246,23 +241,16 @@ def _add_counter(definition: Any, name: str, enter: Any, condition: str) -> None
 
 def _rounds(graph: Any, loops: list[set[str]]) -> list[int | None]:
     """Returns the number of rounds of each loop, by running its counter; None if unknown."""
-    names = {operation.name for operation in graph.get_operations()}
     counts: list[int | None] = []
     on_cpu = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
     for i in range(len(loops)):
         count = None
-        if f"rounds_{i}/exit" in names:
-            try:
-                with tf.compat.v1.Session(graph=graph, config=on_cpu) as session:
-                    count = int(session.run(f"rounds_{i}/exit:0"))
-            except (tf.errors.OpError, ValueError):  # it depends on data, or is in another loop
-                count = None
+        # It may have no counter (ValueError), depend on data, or be in another loop.
+        failures = contextlib.suppress(tf.errors.OpError, ValueError)
+        with failures, tf.compat.v1.Session(graph=graph, config=on_cpu) as session:
+            count = int(session.run(f"rounds_{i}/exit:0"))
         counts.append(count)
     return counts
-
-
-def _inside(name: str, loops: list[set[str]]) -> list[int]:
-    return [i for i, loop in enumerate(loops) if name in loop]
 
 
 def _after(graph: Any, upstream: str, inside: dict[Any, list[int]]) -> set[Any]:
@@ -272,13 +260,13 @@ def _after(graph: Any, upstream: str, inside: dict[Any, list[int]]) -> set[Any]:
     for operation in graph.get_operations():
         for each in [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]:
             users.setdefault(each, []).append(operation)
-        for loop in inside.get(operation, ()):
+        for loop in inside[operation]:
             members.setdefault(loop, []).append(operation)
     waiting = [graph.get_operation_by_name(upstream)]
     found = set(waiting)
     while waiting:
         operation = waiting.pop()
-        others = [each for loop in inside.get(operation, ()) for each in members.pop(loop, [])]
+        others = [each for loop in inside[operation] for each in members.pop(loop, [])]
         for each in [*users.get(operation, []), *others]:
             if each not in found:
                 found.add(each)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,13 +37,7 @@ _NOT_BY_ELEMENT = [
 
 
 class Probe:
-    """Reads the activations of a model; the graph for it is made once.
-
-    Args:
-        model: A built model of `tf.keras`, of any kind.
-        layers: The activations to read: names or layers; None for all.
-        subject: The name that an error message starts with.
-    """
+    """Reads some activations of a model, or all; the graph for it is made once."""
 
     def __init__(self, model: Any, layers: Any, *, subject: str) -> None:
         check_built_model(model, subject=subject)
@@ -113,10 +108,9 @@ class Probe:
                 tape.watch(x)
                 y = original(*arguments, **keywords)
             if self._keeps_shape(target, x, y):
-                name, count = target.name, 1
-                while name in found and not target.repeated:
-                    count += 1
-                    name = f"{target.name} (call {count})"
+                name = target.name
+                if not target.repeated:
+                    name = unused_name(name, found, "{} (call {})")
                 self._layers[name] = target.holder
                 found.setdefault(name, []).append(summary_of(x, y, tape.gradient(y, x)))
             return y
@@ -200,12 +194,15 @@ def _chosen(model: Any, layers: Any, subject: str) -> list[Target]:
     steps = _parts(within, _layers.TimeDistributed)
     targets: dict[str, Target] = {}
     for layer, where in found:
-        name, count = layer.name, 1
-        while name in targets:
-            count += 1
-            name = f"{layer.name} #{count}"
+        name = unused_name(layer.name, targets, "{} #{}")
         targets[name] = Target(name, layer, where, id(layer) in steps)
     return list(targets.values())
+
+
+def unused_name(name: str, used: Container[str], numbered: str) -> str:
+    """Returns the name, with a number from 2 on if it is in use."""
+    names = itertools.chain([name], (numbered.format(name, i) for i in itertools.count(2)))
+    return next(each for each in names if each not in used)
 
 
 def _parts(layers: list[Any], kind: Any) -> set[int]:
