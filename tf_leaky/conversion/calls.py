@@ -25,13 +25,7 @@ class Call:
 
 
 class Tracer:
-    """A trace of a model, with the calls of some of its layers.
-
-    Args:
-        model: A built model.
-        layers: The layers whose calls are recorded.
-        training: The argument of the model's call.
-    """
+    """A trace of a model, with the calls of some of its layers."""
 
     def __init__(self, model: Any, layers: list[Any], training: bool | None = None) -> None:
         self.calls: dict[int, list[Call]] = {id(layer): [] for layer in layers}

@@ -40,35 +40,30 @@ class _Fold:
     weights: list[Any]
 
 
-def folded(model: Any, *, subject: str) -> Any:
+def folded(model: Any) -> Any:
     """Returns a copy of a model with batch normalisation folded wherever that is exact.
 
     The layer before it gets a bias. A layer that computes nothing keeps the normalisation's name.
     What is not folded, and why, is logged at INFO.
-
-    Args:
-        model: A built model.
-        subject: The name that a message starts with.
     """
-    folds = _folds(model, subject)
+    folds = _folds(model)
     while folds:
-        new, wrong = _copy(model, folds, subject)
+        new, wrong = _copy(model, folds)
         for fold in wrong:
-            _left(fold.normalization, "its outer layer can't be made without it", subject)
+            _left(fold.normalization, "its outer layer can't be made without it")
         if not wrong:
             for fold in folds:
-                names = fold.normalization.name, fold.linear.name
-                _log.info("%s: %s: folded into %s", subject, *names)
+                _log.info("freeze: %s: folded into %s", fold.normalization.name, fold.linear.name)
             return new
         folds = [fold for fold in folds if fold not in wrong]
     return model
 
 
-def _left(normalization: Any, why: str, subject: str) -> None:
-    _log.info("%s: %s: not folded, as %s", subject, normalization.name, why)
+def _left(normalization: Any, why: str) -> None:
+    _log.info("freeze: %s: not folded, as %s", normalization.name, why)
 
 
-def _folds(model: Any, subject: str) -> list[_Fold]:
+def _folds(model: Any) -> list[_Fold]:
     """Returns what can be folded in a model."""
     within = layers_within(model)
     linears = [layer for layer in within if type(layer) in _KINDS]
@@ -79,14 +74,14 @@ def _folds(model: Any, subject: str) -> list[_Fold]:
         tracer = Tracer(model, linears + normalizations)
     except Exception as error:  # of any kind: it is the user's model that is called
         for each in normalizations:
-            _left(each, f"the model can't be traced: {said(error)}", subject)
+            _left(each, f"the model can't be traced: {said(error)}")
         return []
     makers = {id(call.y): layer for layer in linears for call in tracer.calls[id(layer)]}
     folds = []
     for each in normalizations:
         found = _fold(each, makers, tracer)
         if isinstance(found, str):
-            _left(each, found, subject)
+            _left(each, found)
         else:
             folds.append(found)
     return folds
@@ -157,7 +152,7 @@ def _float64(variable: Any) -> np.ndarray:
     return np.asarray(variable).astype("float64")
 
 
-def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold]]:
+def _copy(model: Any, folds: list[_Fold]) -> tuple[Any, list[_Fold]]:
     """Returns a copy with `folds` folded, and those that did not come out right."""
     linears = {id(fold.linear): fold for fold in folds}
     normalizations = {id(fold.normalization): fold for fold in folds}
@@ -170,8 +165,8 @@ def _copy(model: Any, folds: list[_Fold], subject: str) -> tuple[Any, list[_Fold
         return None
 
     try:
-        new = copied(model, rule, subject=subject)
-        twins = {id(old): twin for old, twin, _ in pairs_of(model, new, lambda _: None, subject)}
+        new = copied(model, rule, subject="freeze")
+        twins = {id(old): twin for old, twin, _ in pairs_of(model, new, lambda _: None, "freeze")}
         tracer = Tracer(new, [twins[key] for key in (*linears, *normalizations)])
     except Exception:  # of any kind: a user's layer may inspect its parts
         inner = [fold for fold in folds if not _in_graphs(model, fold)]

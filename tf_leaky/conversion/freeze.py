@@ -79,4 +79,4 @@ def freeze(model: Any, *, target: str = "serving", fold_batch_norm: bool = False
         )
 
     new = copied(model, rule, subject="freeze")
-    return folded(new, subject="freeze") if fold_batch_norm else new
+    return folded(new) if fold_batch_norm else new

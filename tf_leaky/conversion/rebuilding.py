@@ -16,13 +16,7 @@ from tf_leaky.structure import attributes, is_graph, is_layer, is_stock, layers_
 
 
 def rebuilt(model: Any, of: Callable[[Any], Any], subject: str) -> Any:
-    """Returns a Sequential or functional model of copies of a model's layers.
-
-    Args:
-        model: The model.
-        of: Returns the copy of a layer, or of an operation of Keras 3.
-        subject: The name that a message starts with.
-    """
+    """Returns a Sequential or functional model of copies of its layers and operations."""
     new = clone_graph(model, lambda layer: _called_as_before(of(layer)))
     for layer in layers_within(new):
         if isinstance(layer, _CalledAsBefore):

@@ -49,8 +49,7 @@ def report_left(model: Any, kinds: set[str], on_purpose: list[str], *, strict: b
     Args:
         model: The converted model.
         kinds: The types of operations that it should no longer have.
-        on_purpose: The names of the layers that were left alone on purpose; "" for functions in a
-            graph.
+        on_purpose: The names of layers that were left alone; "" for functions in a graph.
         strict: Whether to raise an error.
     """
     relus = relus_of(model)

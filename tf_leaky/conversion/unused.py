@@ -14,9 +14,7 @@ from tf_leaky.structure import held, is_graph, is_layer, is_stock, layers_within
 def unused(old: Any, new: Any) -> list[Any]:
     """Returns the variables of a functional model that no layer of its graph has.
 
-    Args:
-        old: A layer.
-        new: Its copy. One of the user's class makes its attributes anew, and lacks nothing.
+    None if its copy is of the user's class, which makes its attributes anew, and lacks nothing.
     """
     if not is_plain(old, new):
         return []

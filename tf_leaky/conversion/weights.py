@@ -30,11 +30,7 @@ Pair = tuple[Any, Any, str]  # a layer, the one in its place in the copy, and it
 def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> list[Pair]:
     """Returns each layer of a model, itself first, with the layer in its place in the copy.
 
-    Args:
-        old: The model.
-        new: Its copy.
-        twin: Returns the copy of a layer if it is known, else None.
-        subject: The name that an error message starts with.
+    `twin` returns the copy of a layer if it is known, else None.
 
     Raises:
         ValueError: If a layer with state has no partner.
@@ -81,7 +77,7 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
         pairs: What `pairs_of` returned.
         replaced: The ids of replaced activations: their slopes may have another shape, and may
             become a constant or be trained from one.
-        subject: The name that an error message starts with.
+        subject: The name that messages start with.
 
     Returns:
         The new variables by the ids of the old ones.

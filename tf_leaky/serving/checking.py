@@ -132,11 +132,7 @@ def log_half_precision(model: Any, signature: Any) -> None:
 def answers(model: Any, folder: Path, requests: list[Arrays], scratch: Path) -> list[Arrays]:
     """Returns the answers of the SavedModel `folder` in a fresh process, on the CPU.
 
-    Args:
-        model: The Keras model, for its name.
-        folder: The SavedModel.
-        requests: Arrays by input name.
-        scratch: A folder for temporary files.
+    Temporary files go to the folder `scratch`.
 
     Raises:
         RuntimeError: If it fails there.
