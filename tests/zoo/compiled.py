@@ -102,29 +102,21 @@ add(
     compiled=True,
 )
 add(
-    "losses and metrics of its own classes",
+    "a loss, a metric and a schedule of its own classes",
     lambda: fitted(
         plain(),
-        optimizer=tf.keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+        optimizer=tf.keras.optimizers.RMSprop(Falling(), momentum=0.9),
         loss=Huge(3.0),
-        metrics=[Largest(), "mse"],
+        metrics=[Largest(), "mse", absolute],
     ),
     relus=2,
     compiled=True,
 )
 add(
-    "a schedule of its own",
-    lambda: fitted(
-        plain(), optimizer=tf.keras.optimizers.RMSprop(Falling()), loss=absolute, metrics=[absolute]
-    ),
-    relus=2,
-    compiled=True,
-)
-add(
-    "weighted metrics and clipped gradients",
+    "weighted metrics, clipped gradients, averaged weights",
     lambda: fitted(
         plain(),
-        optimizer=tf.keras.optimizers.AdamW(0.01, clipnorm=1.0, weight_decay=0.1),
+        optimizer=tf.keras.optimizers.AdamW(0.01, clipnorm=1.0, weight_decay=0.1, use_ema=True),
         loss="mse",
         weighted_metrics=[absolute],
     ),
@@ -139,10 +131,4 @@ add(
     relus=2,
     compiled=True,
     only="tf_keras",
-)
-add(
-    "averaged weights",
-    lambda: fitted(plain(), optimizer=tf.keras.optimizers.SGD(0.01, use_ema=True), loss="mse"),
-    relus=2,
-    compiled=True,
 )

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from zoo.table import add, leaky, normal, prelu, relu
+from zoo.table import LEGACY, add, leaky, normal, prelu, relu
 
 layers = tf.keras.layers
 register = tf.keras.utils.register_keras_serializable(package="zoo")
@@ -66,29 +66,20 @@ class BuiltByCall(layers.Layer):
         return self.after(self.second(self.first(x)))
 
 
-class Listed(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.steps = []
-        for units in (5, 4):
-            self.steps.append(layers.Dense(units))
-            self.steps.append(relu.layer())
-
-    def call(self, x):
-        for step in self.steps:
-            x = step(x)
-        return x
-
-
 class Kept(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.parts = {"d": layers.Dense(5), "act": relu.layer(), "more": [layers.Dense(4)]}
+        self.parts = {
+            "d": layers.Dense(5),
+            "act": relu.layer(),
+            "more": [layers.Dense(4), relu.layer()],
+        }
         self.pair = (relu.layer(), relu.layer())
 
     def call(self, x):
         x = self.pair[0](self.parts["act"](self.parts["d"](x)) - 0.1)
-        return self.pair[1](self.parts["more"][0](x))
+        x = self.parts["more"][1](self.parts["more"][0](x))
+        return self.pair[1](x - 0.1)
 
 
 class Outer(layers.Layer):
@@ -158,29 +149,11 @@ class Functions(layers.Layer):
         self.d = layers.Dense(5)
         self.by_name = {"inner": relu.nn}
         self.in_a_list = [relu.function]
+        self.last = relu.nn if LEGACY else relu.spelled(tf.keras.ops.relu)
 
     def call(self, x):
         x = self.by_name["inner"](self.d(x))
-        return self.in_a_list[0](x - 0.1)
-
-
-class OwnWeights(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.a = layers.Dense(6)
-        self.b = layers.Dense(6)
-        self.norm = layers.BatchNormalization()
-        self.act = relu.layer()
-
-    def build(self, shape):
-        self.w = self.add_weight(shape=(6, 6), initializer="glorot_uniform", name="w")
-        for each in (self.a, self.b, self.norm):
-            each.build(shape)
-        super().build(shape)
-
-    def call(self, x, training=False):
-        y = self.norm(self.a(x), training=training) + tf.matmul(self.b(x), self.w)
-        return self.act(y)
+        return self.last(self.in_a_list[0](x - 0.1) - 0.1)
 
 
 class Leaky(layers.Layer):
@@ -192,54 +165,6 @@ class Leaky(layers.Layer):
 
     def call(self, x):
         return self.learned(self.act(self.d(x)) - 0.1)
-
-
-class LearnsBetween(layers.Layer):
-    """Slopes stand between other weights."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.learned = prelu()
-        self.d = layers.Dense(6)
-        self.more = [prelu(), layers.Dense(6)]
-
-    def call(self, x):
-        return self.more[1](self.more[0](self.d(self.learned(x))))
-
-
-class MakesBlocks(layers.Layer):
-    """Makes a list of layers when it is built, as keras-tcn does."""
-
-    def build(self, shape):
-        self.blocks = []
-        for i in range(2):
-            self.blocks.append(layers.Dense(shape[-1], name=f"block_{i}"))
-            self.blocks.append(layers.Activation(relu.string))
-            self.blocks[-2].build(shape)
-        super().build(shape)
-
-    def call(self, x):
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-@register
-class ListsInConfig(layers.Layer):
-    """Writes the lists that it was given into its config, as they are."""
-
-    def __init__(self, units=(5, 4), names=(), **kwargs):
-        super().__init__(**kwargs)
-        self.units, self.names = list(units), list(names)
-        self.steps = [layers.Dense(n, activation=relu.string) for n in units]
-
-    def call(self, x):
-        for step in self.steps:
-            x = step(x)
-        return x
-
-    def get_config(self):
-        return super().get_config() | {"units": self.units, "names": self.names}
 
 
 class CallsRelu(layers.Layer):
@@ -310,15 +235,13 @@ add("private attributes", lambda: around(Private()), relus=1)
 add("given names, registered", lambda: around(Named()), relus=2)
 add("built in build", lambda: around(BuiltLate()), relus=1)
 add("built by the first call", lambda: around(BuiltByCall()), relus=1)
-add("a list of layers", lambda: around(Listed()), relus=2)
-add("a dict and a tuple of layers", lambda: around(Kept()), relus=3)
+add("a dict and a tuple of layers", lambda: around(Kept()), relus=4)
 add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
 add("a model in a layer", lambda: around(Holder()), relus=1)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)
 add("takes activation, privately", lambda: around(TakesTwo()), relus=2)
 add("takes activation, a layer", lambda: around(Takes(5, relu.layer())), relus=1)
-add("functions in a dict and a list", lambda: around(Functions()), relus=2)
-add("weights of its own", lambda: around(OwnWeights()), relus=1)
+add("functions in a dict and a list", lambda: around(Functions()), relus=3)
 add("LeakyReLU and PReLU inside", lambda: around(Leaky()), slopes=1)
 add(
     "relu named in call", lambda: around(CallsRelu(name="calls")), relus=1, stays=1, left=("calls",)
@@ -329,7 +252,7 @@ add("no config", lambda: around(NoConfig(tf.abs, 4, name="odd")), refused=("odd"
 
 
 def used_twice():
-    layer = Square()
+    layer = Private(6)
     x = tf.keras.Input((6,))
     return tf.keras.Model(x, layers.Dense(2)(layer(layer(x)))), normal(5, 6)
 
@@ -343,17 +266,6 @@ def several_of_a_class():
 def in_a_sequential():
     steps = [layers.Dense(6), Private(), layers.Dropout(0.5, seed=3), OwnLast(), layers.Dense(2)]
     return tf.keras.Sequential(steps), normal(5, 6)
-
-
-class Square(layers.Layer):
-    """Its config has nothing of its own."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.inner = Private(6)
-
-    def call(self, x):
-        return self.inner(x)
 
 
 class OwnLast(Private):

@@ -118,7 +118,7 @@ def steps():
 
 
 def of_a_part():
-    """A feature extractor: the outputs of a layer within, under another class."""
+    """A feature extractor: the outputs of a layer within, under another class, with methods."""
     whole = tf.keras.Model(*graph())
     return Methods(whole.input, [whole.layers[2].output, whole.output]), normal(5, 6)
 
@@ -149,7 +149,6 @@ def stack():
 add("a backbone", lambda: (Backbone(), normal(5, 6)), relus=2)
 add("a task with a backbone", lambda: (Task(Backbone(4)), normal(5, 6)), relus=3, exported=True)
 add("a model with a train_step", steps, relus=2, compiled=True)
-add("a model with methods", lambda: (Methods(*graph()), normal(5, 6)), relus=2)
 add("a class that makes its graph", lambda: (Handmade(), normal(5, 6)), relus=2)
 add("a feature extractor", of_a_part, relus=2)
 add("a backbone in a model", within, relus=2)

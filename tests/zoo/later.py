@@ -142,13 +142,6 @@ def several_losses():
     )
 
 
-def hosted_prelus_never_called():
-    steps = [layers.Conv1D(4, 1, activation=prelu(shared_axes=[1])), layers.Dense(3, prelu())]
-    model = tf.keras.Sequential([*steps, layers.Dense(2, activation=relu.layer())])
-    model.build((None, 3, 6))
-    return model, normal(4, 3, 6)
-
-
 @register
 class Encoder(tf.keras.Model):
     """Models in a model, one of them in a dict; takes a dict."""
@@ -236,6 +229,5 @@ add("later: methods and gates", methods_and_gates, relus=3)
 add("later: functions within models", functions_within_models, relus=5)
 add("later: shared across models", shared_across_models, relus=2)
 add("later: several losses", several_losses, relus=1, compiled=True)
-add("later: hosted PReLUs, never called", hosted_prelus_never_called, relus=1, slopes=2)
 add("later: models in a dict", encoder, relus=3)
 add("later: parts without a config", staged, relus=2)

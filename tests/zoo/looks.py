@@ -19,9 +19,13 @@ def relu_operations(model, x):
     """How many ReLUs a model's graph computes, and whether it has loops, which repeat theirs."""
     traced = tf.function(lambda x: called(model, x), autograph=False)
     graph = quietly(traced.get_concrete_function, x).graph.as_graph_def()
-    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
-    names = [node.op for node in nodes]
+    names = [node.op for node in nodes(graph)]
     return names.count("Relu"), "While" in names or "StatelessWhile" in names
+
+
+def nodes(graph):
+    """The nodes of a GraphDef, those within its functions included."""
+    return [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
 
 
 def variables(model):
@@ -73,17 +77,14 @@ def outputs(model, x):
 
 def assert_same(model, x, expected):
     """The model's outputs are those of another, which tells how exact they can be."""
-    other = expected
-    tolerance = 3e-3 if half(other) else 1e-5
-    tf.nest.assert_same_structure(called_once(other, x), called_once(model, x))
-    for one, two in zip(outputs(other, x), outputs(model, x), strict=True):
+    tolerance = 3e-3 if half(expected) else 1e-5
+    y, z = quietly(called, expected, x), quietly(called, model, x)
+    tf.nest.assert_same_structure(y, z)
+    for one, two in zip(map(np.asarray, tf.nest.flatten(y)), tf.nest.flatten(z), strict=True):
+        two = np.asarray(two)
         assert one.dtype == two.dtype
         scale = np.abs(one).max()
         np.testing.assert_allclose(two, one, rtol=tolerance, atol=tolerance * scale)
-
-
-def called_once(model, x):
-    return quietly(called, model, x)
 
 
 def ours(model):

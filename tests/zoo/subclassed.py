@@ -24,9 +24,6 @@ class Plain(tf.keras.Model):
             x = block(x)
         return x
 
-    def get_config(self):
-        return {"name": self.name}
-
 
 class Sized(tf.keras.Model):
     """Takes sizes and an activation, and writes them into its config."""
@@ -58,9 +55,6 @@ class BuildsLate(tf.keras.Model):
     def call(self, x):
         return self.act(self.block(self.d(x)) - 0.1)
 
-    def get_config(self):
-        return {"name": self.name}
-
 
 class Pair(tf.keras.Model):
     """Two models, of which only one is called: a GAN."""
@@ -77,12 +71,6 @@ class Pair(tf.keras.Model):
     def call(self, x):
         return self.discriminator(self.generator(x))
 
-    def train_step(self, data):
-        return {"loss": tf.reduce_mean(self(data))}
-
-    def get_config(self):
-        return {"name": self.name}
-
 
 class LearnsSlopes(tf.keras.Model):
     """PReLU between convolutions, as in mtcnn."""
@@ -96,9 +84,6 @@ class LearnsSlopes(tf.keras.Model):
     def call(self, x):
         return self.head(self.prelu2(self.conv2(self.prelu1(self.conv1(x)))))
 
-    def get_config(self):
-        return {"name": self.name}
-
 
 class SeveralInputs(tf.keras.Model):
     def __init__(self, **kwargs):
@@ -109,9 +94,6 @@ class SeveralInputs(tf.keras.Model):
     def call(self, inputs):
         a, b = inputs
         return {"sum": self.act(self.left(a) + self.right(b)), "first": self.act(self.left(a))}
-
-    def get_config(self):
-        return {"name": self.name}
 
 
 class TakesFunction(tf.keras.Model):
@@ -156,9 +138,6 @@ class CallsReluItself(tf.keras.Model):
     def call(self, x):
         return self.act(tf.nn.relu(self.d(x)) - 0.1)
 
-    def get_config(self):
-        return {"name": self.name}
-
 
 def within():
     x = tf.keras.Input((6,))
@@ -170,17 +149,8 @@ add("subclassed, no arguments", lambda: (Plain(), normal(5, 6)), relus=3)
 add("subclassed, with arguments", lambda: (Sized([5, 4], relu.string), normal(5, 6)), relus=2)
 add("subclassed, built late", lambda: (BuildsLate(), normal(5, 6)), relus=3)
 add("subclassed, a GAN", lambda: (Pair(), normal(5, 6)), relus=2)
-add(
-    "subclassed, PReLU between",
-    lambda: (LearnsSlopes(), normal(1, 6, 6, 1)),
-    relus=1,
-    slopes=2,
-)
-add(
-    "subclassed, several inputs",
-    lambda: (SeveralInputs(), (normal(5, 6), normal(5, 3))),
-    relus=2,
-)
+add("subclassed, PReLU between", lambda: (LearnsSlopes(), normal(1, 6, 6, 1)), relus=1, slopes=2)
+add("subclassed, several inputs", lambda: (SeveralInputs(), (normal(5, 6), normal(5, 3))), relus=2)
 add(
     "subclassed, relu named in call",
     lambda: (CallsReluItself(name="calls"), normal(5, 6)),

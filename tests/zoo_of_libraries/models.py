@@ -1,7 +1,6 @@
 """Small models of each library, with random weights. A library is imported when it is asked for.
 
 Each function returns a dict of builders by name; a builder returns a model and inputs for it.
-`CLASSES` returns what `load_model` has to be given for files of the library.
 """
 
 import numpy as np
@@ -109,52 +108,47 @@ def keras_hub():
     segments = row | {"segment_ids": np.zeros((2, 6), "int32")}
     pair = {f"{side}_{k}": v for side in ("encoder", "decoder") for k, v in row.items()}
 
-    def opt():
-        return hub.OPTBackbone(**words, max_sequence_length=6)
-
     def bert():
-        return hub.BertBackbone(**words, max_sequence_length=6)
+        backbone = hub.BertBackbone(**words, max_sequence_length=6)
+        return hub.BertTextClassifier(backbone, 2, preprocessor=None, activation="relu")
 
-    return {
-        "ResNetBackbone": lambda: (resnet(), x),
-        "ResNetBackbone, v2": lambda: (
-            resnet(use_pre_activation=True, block_type="bottleneck_block"),
-            x,
+    def xception():
+        backbone = hub.XceptionBackbone([[4, 8], [8, 8]], [True, False], **small)
+        return hub.XceptionImageClassifier(backbone, 3)
+
+    def cspnet():
+        sizes = [1, 1], [1, 2], [4, 8], "dark_block"
+        return hub.CSPNetBackbone(4, 3, 1, *sizes, stage_type="dark", **small)
+
+    of_images = {
+        "ResNetBackbone": resnet,
+        "ResNetBackbone, v2": lambda: resnet(
+            use_pre_activation=True, block_type="bottleneck_block"
         ),
-        "ResNetImageClassifier": lambda: (hub.ResNetImageClassifier(resnet(), 3), x),
-        "VGGImageClassifier": lambda: (
-            hub.VGGImageClassifier(hub.VGGBackbone([1, 1], [4, 8], **small), 3),
-            x,
+        "ResNetImageClassifier": lambda: hub.ResNetImageClassifier(resnet(), 3),
+        "VGGImageClassifier": lambda: hub.VGGImageClassifier(
+            hub.VGGBackbone([1, 1], [4, 8], **small), 3
         ),
-        "DenseNetBackbone": lambda: (hub.DenseNetBackbone([2, 2], growth_rate=4, **small), x),
-        "XceptionImageClassifier": lambda: (
-            hub.XceptionImageClassifier(
-                hub.XceptionBackbone([[4, 8], [8, 8]], [True, False], **small), 3
-            ),
-            x,
+        "DenseNetBackbone": lambda: hub.DenseNetBackbone([2, 2], growth_rate=4, **small),
+        "XceptionImageClassifier": xception,
+        "MobileNetImageClassifier": lambda: hub.MobileNetImageClassifier(mobilenet(), 3),
+        "HGNetV2Backbone": hgnet,
+        "CSPNetBackbone": cspnet,
+        "SegFormerImageSegmenter": segformer,
+        "DeepLabV3ImageSegmenter": deeplab,
+    }
+    speech = {"encoder_features": images(2, 8, 4)} | {f"decoder_{k}": v for k, v in row.items()}
+    return {name: lambda make=make: (make(), x) for name, make in of_images.items()} | {
+        "OPTCausalLM": lambda: (
+            hub.OPTCausalLM(hub.OPTBackbone(**words, max_sequence_length=6), preprocessor=None),
+            row,
         ),
-        "MobileNetImageClassifier": lambda: (hub.MobileNetImageClassifier(mobilenet(), 3), x),
-        "HGNetV2Backbone": lambda: (hgnet(), x),
-        "CSPNetBackbone": lambda: (
-            hub.CSPNetBackbone(
-                4, 3, 1, [1, 1], [1, 2], [4, 8], "dark_block", stage_type="dark", **small
-            ),
-            x,
-        ),
-        "SegFormerImageSegmenter": lambda: (segformer(), x),
-        "DeepLabV3ImageSegmenter": lambda: (deeplab(), x),
-        "OPTCausalLM": lambda: (hub.OPTCausalLM(opt(), preprocessor=None), row),
-        "BertTextClassifier": lambda: (
-            hub.BertTextClassifier(bert(), 2, preprocessor=None, activation="relu"),
-            segments,
-        ),
-        # These three were added last.
+        "BertTextClassifier": lambda: (bert(), segments),
         "RetinaNetBackbone": lambda: (retina(), images(1, 64, 64, 3)),
         "BASNetImageSegmenter": lambda: (hub.BASNetImageSegmenter(basnet()), images(1, 64, 64, 3)),
         "WhisperBackbone": lambda: (
             hub.WhisperBackbone(**words, num_mels=4, max_encoder_sequence_length=8),
-            {"encoder_features": images(2, 8, 4)}
-            | {f"decoder_{key}": value for key, value in row.items()},
+            speech,
         ),
         "T5Backbone": lambda: (
             hub.T5Backbone(**words, activation="relu", use_gated_activation=False),
@@ -181,7 +175,7 @@ def tcn():
     x = images(2, 6, 3)
 
     def within():
-        """Added last: in a wrapper, with a function, and in a model of a class."""
+        """In a wrapper, with a function, and in a model of a class."""
         x = tf.keras.Input((6, 3))
         y = TCN(4, 2, dilations=(1, 2), activation=tf.nn.relu, padding="same", name="first")(x)
         z = TCN(3, 2, dilations=(1, 2), use_skip_connections=False, go_backwards=True)(x)
@@ -207,7 +201,7 @@ def mtcnn():
         return model, images(1, size, size, 3)
 
     def cascade():
-        """Added last: the nets as layers of a functional model, ReLU after them."""
+        """The nets as layers of a functional model, ReLU after them."""
         x = tf.keras.Input((24, 24, 3))
         boxes, faces = RNet(name="rnet")(x)
         y = layers.Concatenate()([boxes, faces])
@@ -244,10 +238,7 @@ def spektral():
     return {
         "GCNConv and GATConv": lambda: (of_nodes(), [features, adjacency]),
         "GCN": lambda: (GCN(2, channels=4), [features[0], adjacency[0]]),
-        "ChebConv, DiffusionConv, MinCutPool": lambda: (
-            of_edges(),
-            [features, adjacency],
-        ),  # added last
+        "ChebConv, DiffusionConv, MinCutPool": lambda: (of_edges(), [features, adjacency]),
         "GeneralGNN": lambda: (
             GeneralGNN(2, activation="relu", hidden=6, pool=None, message_passing=2),
             [features[0], tf.sparse.from_dense(np.eye(5, dtype="float32"))],
@@ -272,7 +263,7 @@ def larq():
         return tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *steps]), images(1, 8, 8, 3)
 
     def residual():
-        """Added last: depthwise and separable ones, PReLU as an argument, in a graph with sums."""
+        """Depthwise and separable ones, PReLU as an argument, in a graph with sums."""
         x = tf.keras.Input((8, 8, 4))
         act = layers.PReLU(shared_axes=[1, 2])
         y = lq.layers.QuantDepthwiseConv2D(3, padding="same", activation=act)(x)
@@ -288,13 +279,12 @@ def stardist():
 
     from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
 
-    def build(backbone="unet"):
+    def build():
         config = Config2D(n_rays=4, unet_n_depth=2, unet_n_filter_base=4, net_conv_after_unet=8)
         made = StarDist2D(config, name="small", basedir=tempfile.mkdtemp())
         return made.keras_model, images(1, 16, 16, 1)
 
     def of_volumes():
-        """Added last."""
         config = Config3D(rays=6, backbone="resnet", resnet_n_blocks=2, resnet_n_filter_base=4)
         made = StarDist3D(config, name="small", basedir=tempfile.mkdtemp())
         return made.keras_model, images(1, 8, 8, 8, 1)
@@ -306,48 +296,37 @@ def segmentation_models():
     import segmentation_models as sm
 
     def build(kind, backbone):
-        made = getattr(sm, kind)(backbone, input_shape=(64, 64, 3), encoder_weights=None)
-        return made, images(1, 64, 64, 3)
+        shape = (48, 48, 3) if kind == "PSPNet" else (64, 64, 3)
+        made = getattr(sm, kind)(backbone, input_shape=shape, encoder_weights=None)
+        return made, images(1, *shape)
 
-    pairs = {"Unet": "resnet18", "Linknet": "seresnet18", "FPN": "mobilenet"}
-
-    def pspnet():
-        """Added last."""
-        shape = (48, 48, 3)
-        return sm.PSPNet("vgg16", input_shape=shape, encoder_weights=None), images(1, *shape)
-
-    made = {f"{k}, {b}": lambda k=k, b=b: build(k, b) for k, b in pairs.items()}
-    return made | {"PSPNet, vgg16": pspnet}
+    pairs = {"Unet": "resnet18", "Linknet": "seresnet18", "FPN": "mobilenet", "PSPNet": "vgg16"}
+    return {f"{k}, {b}": lambda k=k, b=b: build(k, b) for k, b in pairs.items()}
 
 
 def keras_unet_collection():
     from keras_unet_collection import models as made
 
-    size, x = (16, 16, 1), images(1, 16, 16, 1)
+    def of(kind, *args, size=32, **kwargs):
+        return getattr(made, kind)((size, size, 1), *args, **kwargs), images(1, size, size, 1)
+
+    few = {"size": 16}
     return {
-        "unet_2d": lambda: (made.unet_2d(size, [4, 8], 2, batch_norm=True), x),
-        "unet_2d, PReLU": lambda: (made.unet_2d(size, [4, 8], 2, activation="PReLU"), x),
-        "unet_plus_2d": lambda: (made.unet_plus_2d(size, [4, 8, 8], 2, activation="LeakyReLU"), x),
-        "att_unet_2d": lambda: (made.att_unet_2d(size, [4, 8], 2, atten_activation="ReLU"), x),
-        "r2_unet_2d": lambda: (made.r2_unet_2d(size, [4, 8], 2), x),
-        "vnet_2d": lambda: (made.vnet_2d(size, [4, 8], 2, 1, 2, activation="PReLU"), x),
-        "u2net_2d": lambda: (made.u2net_2d((32, 32, 1), 2, [4, 8]), images(1, 32, 32, 1)),
-        "unet_3plus_2d": lambda: (  # this and the next two were added last
-            made.unet_3plus_2d((32, 32, 1), 2, [4, 8, 8], deep_supervision=True, batch_norm=True),
-            images(1, 32, 32, 1),
+        "unet_2d": lambda: of("unet_2d", [4, 8], 2, batch_norm=True, **few),
+        "unet_2d, PReLU": lambda: of("unet_2d", [4, 8], 2, activation="PReLU", **few),
+        "unet_plus_2d": lambda: of("unet_plus_2d", [4, 8, 8], 2, activation="LeakyReLU", **few),
+        "att_unet_2d": lambda: of("att_unet_2d", [4, 8], 2, atten_activation="ReLU", **few),
+        "r2_unet_2d": lambda: of("r2_unet_2d", [4, 8], 2, **few),
+        "vnet_2d": lambda: of("vnet_2d", [4, 8], 2, 1, 2, activation="PReLU", **few),
+        "u2net_2d": lambda: of("u2net_2d", 2, [4, 8]),
+        "unet_3plus_2d": lambda: of(
+            "unet_3plus_2d", 2, [4, 8, 8], deep_supervision=True, batch_norm=True
         ),
-        "resunet_a_2d": lambda: (
-            made.resunet_a_2d((32, 32, 1), [4, 8], [1, 3], 2, 8, 4, activation="PReLU"),
-            images(1, 32, 32, 1),
+        "resunet_a_2d": lambda: of("resunet_a_2d", [4, 8], [1, 3], 2, 8, 4, activation="PReLU"),
+        "transunet_2d": lambda: of(
+            "transunet_2d", [4, 8], 2, 1, 1, 8, 16, 2, 1, mlp_activation="ReLU"
         ),
-        "transunet_2d": lambda: (
-            made.transunet_2d((32, 32, 1), [4, 8], 2, 1, 1, 8, 16, 2, 1, mlp_activation="ReLU"),
-            images(1, 32, 32, 1),
-        ),
-        "swin_unet_2d": lambda: (
-            made.swin_unet_2d((32, 32, 1), 8, 2, 2, 1, 1, (2, 2), [2, 2], [2, 2], 16),
-            images(1, 32, 32, 1),
-        ),
+        "swin_unet_2d": lambda: of("swin_unet_2d", 8, 2, 2, 1, 1, (2, 2), [2, 2], [2, 2], 16),
     }
 
 

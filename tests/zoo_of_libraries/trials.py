@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from zoo import looks
+from zoo.looks import outputs
+from zoo.table import SLOPE, called
 
 from zoo_of_libraries import models
-
-ALPHA = 0.2
 
 
 class MissingError(Exception):
@@ -26,30 +27,6 @@ class MissingError(Exception):
 
 class WrongError(Exception):
     """An answer that is wrong, rather than refused."""
-
-
-def called(model, x):
-    return model(x, training=False)
-
-
-def outputs(model, x):
-    return [np.asarray(y) for y in tf.nest.flatten(called(model, x))]
-
-
-def graph_of(model, x):
-    """The graph of a call, and all of its nodes, those within loops and branches included."""
-    traced = tf.function(lambda: called(model, x), autograph=False).get_concrete_function()
-    graph = traced.graph.as_graph_def()
-    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
-    return traced, graph, nodes
-
-
-def relus(model, x):
-    return sum(node.op == "Relu" for node in graph_of(model, x)[2])
-
-
-def parts(model):
-    return model._flatten_layers(include_self=True, recursive=True)
 
 
 def within(node, names):
@@ -61,12 +38,13 @@ def within(node, names):
 
 def with_slopes(model, x):
     """What the model computes with a slope where its graph has ReLU: no layer is asked."""
-    traced, graph, nodes = graph_of(model, x)
-    learned = {each.name for each in parts(model) if type(each) is tf.keras.layers.PReLU}
-    for node in nodes:
+    traced = tf.function(lambda: called(model, x), autograph=False).get_concrete_function()
+    graph = traced.graph.as_graph_def()
+    learned = {each.name for each in looks.parts(model) if type(each) is tf.keras.layers.PReLU}
+    for node in looks.nodes(graph):
         if node.op == "Relu" and not within(node.name, learned):
             node.op = "LeakyRelu"
-            node.attr["alpha"].f = ALPHA
+            node.attr["alpha"].f = SLOPE
     outer, inner = zip(*traced.graph.captures, strict=True)
     names = [each.name for each in traced.outputs]
 
@@ -86,14 +64,6 @@ def assert_close(found, expected):
             raise WrongError(f"outputs differ by {error:.2g} of {scale:.2g}")
 
 
-def assert_same_weights(model, other):
-    mine, others = model.get_weights(), other.get_weights()
-    if [each.size for each in mine] != [each.size for each in others]:
-        raise WrongError("the weights have other sizes or another order")
-    if any(one.tobytes() != two.tobytes() for one, two in zip(mine, others, strict=True)):
-        raise WrongError("weights differ")
-
-
 def weights_in_use(model):
     """The weights of the layers of a graph and the graphs in it, without those of attributes."""
     if not getattr(model, "inputs", None) or isinstance(model, tf.keras.Sequential):
@@ -103,25 +73,24 @@ def weights_in_use(model):
     return list({id(each): each for each in own}.values())
 
 
-def assert_same_weights_in_use(model, other, texts):
+def assert_same_weights(model, other, texts):
     """The number of those that are left out, as a warning has to say it; 0 if none are."""
-    used, others = weights_in_use(model), other.get_weights()
+    used = weights_in_use(model)
     left = len(model.weights) - len(used)
-    if not left:
-        assert_same_weights(model, other)
-        return 0
-    if not any(f"lacks {left} of its weights" in text for text in texts):
+    if left and not any(f"lacks {left} of its weights" in text for text in texts):
         raise WrongError(f"{left} weights are left out in silence")
-    if [np.asarray(each).tobytes() for each in used] != [each.tobytes() for each in others]:
-        raise WrongError("weights differ")
+    mine = [np.asarray(each) for each in used] if left else model.get_weights()
+    if [each.tobytes() for each in mine] != [each.tobytes() for each in other.get_weights()]:
+        raise WrongError("the weights have other values, other sizes or another order")
     return left
 
 
-def assert_nothing_of_ours(model):
-    for part in parts(model):
-        for thing in (part, *vars(part).values()):
-            if "tf_leaky" in str(getattr(thing, "__module__", "")):
-                raise WrongError(f"{part.name} has {thing}")
+def heard(change, *args, **kwargs):
+    """What a function returns, and what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        new = change(*args, **kwargs)
+    return new, [str(each.message) for each in caught]
 
 
 def is_of_the_library(model):
@@ -135,9 +104,10 @@ def trials(folder, name, build):
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(1)
     model, x = build()
-    plain = outputs(model, x)
+    called(model, x)
     moved(model)
-    plain, sloped, before = outputs(model, x), with_slopes(model, x), relus(model, x)
+    plain, sloped = outputs(model, x), with_slopes(model, x)
+    before, _ = looks.relu_operations(model, x)
     yield "build", f"{before} ReLUs"
     made = {}
     # Where the class builds the graph itself, nothing but a plain model can be made of it.
@@ -147,35 +117,30 @@ def trials(folder, name, build):
 
     def stock_clone():
         copy = tf.keras.models.clone_model(graph)
-        outputs(copy, x)
+        called(copy, x)
         copy.set_weights(graph.get_weights())
         assert_close(outputs(copy, x), plain)
         return "ok"
 
     def converted():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            new = convert(model)
+        new, texts = heard(convert, model)
         assert_close(outputs(new, x), plain)
-        texts = [str(each.message) for each in caught]
-        left = assert_same_weights_in_use(graph, new, texts)
+        left = assert_same_weights(graph, new, texts)
         same = type(new) is type(model)
         return f"ok, without {left}" if left else "ok" if same else f"ok, as {type(new).__name__}"
 
     def alpha():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            made["sloped"] = new = convert(model, alpha=ALPHA)
-        said = [str(each.message) for each in caught if "ReLU" in str(each.message)]
-        left = relus(new, x)
-        expected = sloped
+        new, texts = heard(convert, model, alpha=SLOPE)
+        made["sloped"] = new
+        said = [text for text in texts if "ReLU" in text]
+        left, _ = looks.relu_operations(new, x)
         if left or said:
             (folder / f"{name}.said").write_text("\n".join(said))
-            if not said and left:
+            if not said:
                 raise WrongError(f"{left} of {before} ReLUs stay, in silence")
             return f"{left} stay, said"
-        assert_close(outputs(new, x), expected)
-        assert_same_weights_in_use(graph, new, [str(each.message) for each in caught])
+        assert_close(outputs(new, x), sloped)
+        assert_same_weights(graph, new, texts)
         return "ok"
 
     def sloped_model():
@@ -184,7 +149,7 @@ def trials(folder, name, build):
         return made["sloped"]
 
     def frozen():
-        trained = convert(model, alpha=ALPHA, trainable_alpha=True)
+        trained = convert(model, alpha=SLOPE, trainable_alpha=True)
         new = freeze(trained)
         expected = outputs(sloped_model(), x)
         assert_close(outputs(trained, x), expected)
@@ -193,13 +158,11 @@ def trials(folder, name, build):
         return "ok"
 
     def back():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            made["back"] = new = to_keras(sloped_model())
-        assert_close(outputs(new, x), outputs(sloped_model(), x))
-        assert_nothing_of_ours(new)
-        said = any("a .keras file of it" in str(each.message) for each in caught)
-        return "ok, but files" if said else "ok"
+        made["back"], texts = heard(to_keras, sloped_model())
+        assert_close(outputs(made["back"], x), outputs(sloped_model(), x))
+        if ours := looks.ours(made["back"]):
+            raise WrongError(f"it has {ours}")
+        return "ok, but files" if any("a .keras file of it" in text for text in texts) else "ok"
 
     for trial in (stock_clone, converted, alpha, frozen, back):
         yield trial.__name__, outcome(trial)
@@ -228,8 +191,12 @@ def outcome(trial):
     try:
         return trial()
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"FAIL {type(error).__name__}: {error} [{Path(last.filename).name}:{last.lineno}]"
+        return failure(error)
+
+
+def failure(error):
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"FAIL {type(error).__name__}: {error} [{Path(last.filename).name}:{last.lineno}]"
 
 
 def classes(library):
@@ -267,21 +234,18 @@ def main(library, folder, reload=""):
     builders = getattr(models, library)()
     for name, build in builders.items():
         start = time.process_time()
+
+        def write(trial, said, name=name):
+            with (folder / "results.jsonl").open("a") as results:
+                results.write(json.dumps({"model": name, "trial": trial, "said": said}) + "\n")
+
         steps = reloads(folder, library, name, build) if reload else trials(folder, name, build)
         try:
             for trial, said in steps:
-                record = {"model": name, "trial": trial, "said": said}
-                with (folder / "results.jsonl").open("a") as results:
-                    results.write(json.dumps(record) + "\n")
+                write(trial, said)
         except Exception as error:
-            record = {"model": name, "trial": "build", "said": outcome(lambda e=error: throw(e))}
-            with (folder / "results.jsonl").open("a") as results:
-                results.write(json.dumps(record) + "\n")
+            write("build", failure(error))
         print(f"{library}: {name}: {time.process_time() - start:.0f} s CPU", flush=True)
-
-
-def throw(error):
-    raise error
 
 
 if __name__ == "__main__":
