@@ -151,7 +151,7 @@ def _name(found: Any) -> str:
 
 
 def _ours(found: Any, host: Any, slope: float, *, trained: bool, axis: Any) -> LeakyReLU:
-    identity = identity_of(found if is_layer(found) else host, found)
+    identity = identity_of(found if is_layer(found) else host)
     if found is not host and not is_layer(found):
         identity["name"] += "_activation"
     if not trained:

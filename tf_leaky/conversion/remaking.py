@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_leaky.checks import said
 from tf_leaky.conversion.cloning import Rule, clone
-from tf_leaky.conversion.stock import stock_slope
+from tf_leaky.conversion.stock import is_function_in_graph, stock_slope
 from tf_leaky.conversion.tracing import relus_of
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import held, is_graph, is_layer, layers_within, shown_place
@@ -19,42 +19,24 @@ _layers = tf.keras.layers
 
 def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
     """Returns `clone(...)`, or raises ValueError that says what to edit in the model."""
-    if is_graph(model):
-        return clone(model, rule, subject=subject, **options)
     try:
         return clone(model, rule, subject=subject, **options)
     except Exception as error:  # of any kind: it is the user's constructor that is called
         of_constructor = isinstance(error, TypeError | NotImplementedError)
-        if not (of_constructor or "get_config" in str(error)):
+        if is_graph(model) or not (of_constructor or "get_config" in str(error)):
             raise
         raise _refusal(model, error, subject) from error
 
 
-def identity_of(layer: Any, found: Any = None) -> dict[str, Any]:
-    """Returns the arguments that a layer or an operation of a graph shares with its replacement."""
-    if not is_layer(layer):
-        return {"name": layer.name, "dtype": _dtype_of(layer)}
-    name, dtype = layer.name.replace(".", "_"), layer.compute_dtype
+def identity_of(layer: Any) -> dict[str, Any]:
+    """Returns the arguments that a layer or a function in a graph shares with its replacement."""
+    name = layer.name.replace(".", "_")
+    if is_function_in_graph(layer):  # it computes in the dtype of its output
+        return {"name": name, "dtype": tf.as_dtype(tf.nest.flatten(layer.output)[0].dtype).name}
+    dtype = layer.compute_dtype
     with contextlib.suppress(NotImplementedError):  # a constructor with arguments of any type
         dtype = layer.get_config().get("dtype", dtype)
-    if found is layer and not isinstance(layer, _STANDING):
-        dtype = _dtype_of(layer)
     return {"name": name, "trainable": layer.trainable, "dtype": dtype}
-
-
-_STANDING = (
-    LeakyReLU,
-    _layers.ReLU,
-    _layers.LeakyReLU,
-    _layers.PReLU,
-    _layers.Activation,
-    _layers.Lambda,
-)
-
-
-def _dtype_of(operation: Any) -> Any:
-    """Returns the dtype that a function in a graph computes in: that of its output."""
-    return tf.as_dtype(tf.nest.flatten(operation.output)[0].dtype).name
 
 
 def _refusal(model: Any, error: Exception, subject: str) -> ValueError:

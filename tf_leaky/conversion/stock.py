@@ -33,11 +33,14 @@ def stock_slope(found: Any) -> float | str | None:
         return slope_of_keras_leaky_relu(found)
     if type(found) is _layers.ReLU:
         return _slope_of_relu(vars(found))
-    if LEGACY:
-        return _slope_of_call(found) if type(found) in _operations() else None
-    if not is_layer(found) and type(found) in _operations():
-        return _slope_of_relu(vars(found))
+    if is_function_in_graph(found):
+        return _slope_of_call(found) if LEGACY else _slope_of_relu(vars(found))
     return None
+
+
+def is_function_in_graph(found: Any) -> bool:
+    """Whether Keras made something of one of these functions on symbolic tensors."""
+    return (LEGACY or not is_layer(found)) and type(found) in _operations()
 
 
 def _slope_of_relu(arguments: dict[str, Any]) -> float | str:

@@ -14,7 +14,7 @@ from tf_leaky.conversion.fusing import transfer_weights
 from tf_leaky.conversion.unused import is_plain, unused, warn_of_unused, without_read
 from tf_leaky.keras_compat import graph_layers
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.slopes import slopes_in_use
+from tf_leaky.slopes import LayerWithSlopes, slopes_in_use
 from tf_leaky.structure import (
     is_graph,
     is_stock,
@@ -175,12 +175,8 @@ def _check(
     for old, new, _ in pairs:
         if id(old) in replaced:  # the new one may have a bias that the old one lacks
             mine |= {id(each) for each in variables_of(new)}
-    kinds = LeakyReLU, tf.keras.layers.PReLU
-    for part in layers_within(copy):
-        if isinstance(part, kinds):
-            mine |= {id(each) for each in part.variables}
-        elif isinstance(part, BatchNormLeakyReLU):
-            mine.add(id(part.alpha))
+    kinds = LayerWithSlopes, tf.keras.layers.PReLU
+    mine |= {id(x.alpha) for x in layers_within(copy) if isinstance(x, kinds) and x.built}
     for variable in variables_of(copy):
         if id(variable) not in mine:
             _check_made(pairs, variable, subject)

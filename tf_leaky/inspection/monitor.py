@@ -186,21 +186,20 @@ class _Kept:
         self._error: Exception | None = None
 
     def __iter__(self) -> Any:
-        yield from self._batches
-        while self._error is None:
-            try:
-                batch = next(self._iterator)
-            except StopIteration:
-                return
-            except Exception as error:  # later batches are lost, so each reading has to fail
-                self._error = error
-                break
-            inputs = batch[0] if isinstance(batch, tuple) else batch
-            # Copies, as some iterators reuse one array for all batches.
-            parts = [x.copy() if isinstance(x, np.ndarray) else x for x in tf.nest.flatten(inputs)]
-            self._batches.append((tf.nest.pack_sequence_as(inputs, parts),))
-            yield self._batches[-1]
-        raise self._error
+        try:
+            for batch in () if self._error else self._iterator:
+                inputs = batch[0] if isinstance(batch, tuple) else batch
+                # Copies, as some iterators reuse one array for all batches.
+                self._batches.append((tf.nest.map_structure(_copied, inputs),))
+        except Exception as error:  # later batches are lost, so each reading has to fail
+            self._error = error
+        if self._error:
+            raise self._error
+        return iter(self._batches)
+
+
+def _copied(x: Any) -> Any:
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _values(found: dict[str, Seen]) -> dict[str, float]:

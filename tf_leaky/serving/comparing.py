@@ -60,11 +60,9 @@ def compare(
         # Predictions of a model that samples may agree twice.
         samples = any(apart(predict()) for _ in range(_PREDICTIONS))
     for first, other, answer in zip(expected, again, found, strict=True):
-        wrong = (
-            _unlike_samples(first, other, answer)
-            if samples
-            else _differences(first, answer, tolerance)
-        )
+        wrong = _differences(first, answer, tolerance)
+        if samples:
+            wrong = _unlike_samples(first, other, answer)
         if wrong:
             raise RuntimeError(
                 "export_saved_model: expected the export to answer as model.predict does. "
@@ -76,30 +74,30 @@ def compare(
 
 def _differences(expected: Arrays, found: Arrays, tolerance: float) -> list[str]:
     """Returns what is wrong with each output of `found` that isn't as expected."""
-    wrong = _misnamed(expected, found)
-    for name in sorted(expected.keys() & found.keys()):
-        if difference := _difference(expected[name], found[name], tolerance):
-            wrong.append(f"{name!r}: {difference}")
-    return wrong
+    return _wrong(expected, found, lambda name: _difference(expected[name], found[name], tolerance))
 
 
 def _unlike_samples(expected: Arrays, again: Arrays, found: Arrays) -> list[str]:
     """Returns what no sample could explain: dtypes, finiteness, shapes that predict always has."""
-    wrong = _misnamed(expected, found)
-    for name in sorted(expected.keys() & found.keys()):
+
+    def difference(name: str) -> str:
         first, answer = expected[name], found[name]
         same_shape = first.shape == again[name].shape
         if first.dtype != answer.dtype or (same_shape and first.shape != answer.shape):
-            wrong.append(f"{name!r}: {_kind(answer)}, expected {_kind(first)}")
-        elif _finite(first) != _finite(answer):
-            wrong.append(f"{name!r}: finite, unlike predict's, or vice versa")
-    return wrong
+            return f"{_kind(answer)}, expected {_kind(first)}"
+        unlike = _finite(first) != _finite(answer)
+        return "finite, unlike predict's, or vice versa" if unlike else ""
+
+    return _wrong(expected, found, difference)
 
 
-def _misnamed(expected: Arrays, found: Arrays) -> list[str]:
-    missing = [f"{name!r}: it is missing" for name in sorted(expected.keys() - found.keys())]
+def _wrong(expected: Arrays, found: Arrays, difference: Callable[[str], str]) -> list[str]:
+    """Returns which outputs are missing, which are too many, and which others differ, and how."""
+    wrong = [f"{name!r}: it is missing" for name in sorted(expected.keys() - found.keys())]
     more = sorted(found.keys() - expected.keys())
-    return missing + [f"{name!r}: it is not an output of predict" for name in more]
+    wrong += [f"{name!r}: it is not an output of predict" for name in more]
+    both = sorted(expected.keys() & found.keys())
+    return wrong + [f"{name!r}: {text}" for name in both if (text := difference(name))]
 
 
 def _kind(array: np.ndarray) -> str:

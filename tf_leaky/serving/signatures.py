@@ -142,13 +142,7 @@ def _unique(names: list[str]) -> list[str]:
     """Returns valid names of tensors, with numbers after those that are equal but for case."""
     unique: list[str] = []
     for name in names:
-        clean = _clean(name)
-        there = {each.lower() for each in unique}
-        numbered = (f"{clean}_{i}" for i in itertools.count(1))
-        new = (
-            clean
-            if clean.lower() not in there
-            else next(n for n in numbered if n.lower() not in there)
-        )
-        unique.append(new)
+        clean, used = _clean(name), {each.lower() for each in unique}
+        numbered = itertools.chain([clean], (f"{clean}_{i}" for i in itertools.count(1)))
+        unique.append(next(each for each in numbered if each.lower() not in used))
     return unique
