@@ -1,29 +1,18 @@
 """Models as users write them, in a table that the laws run over. See `table.py`."""
 
-from zoo import (
-    architectures,
-    compiled,
-    custom_layers,
-    functional_classes,
-    functions,
-    later,
-    sharing,
-    subclassed,
-)
+import importlib
+
 from zoo.table import MODELS, built, called
 
 __all__ = ["MODELS", "built", "called", "custom_objects"]
 
-ROOMS = (
-    architectures,
-    compiled,
-    custom_layers,
-    functional_classes,
-    functions,
-    later,
-    sharing,
-    subclassed,
-)
+ROOMS = [
+    importlib.import_module(f"zoo.{name}")
+    for name in (
+        *("architectures", "compiled", "custom_layers", "functional_classes"),
+        *("functions", "later", "sharing", "subclassed"),
+    )
+]
 
 
 def custom_objects():

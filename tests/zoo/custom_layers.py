@@ -53,19 +53,6 @@ class BuiltLate(layers.Layer):
         return self.scale * self.activation_layer(self.d(x))
 
 
-class BuiltByCall(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.first = layers.Dense(5)
-        self.second = None
-
-    def call(self, x):
-        if self.second is None:
-            self.second = layers.Dense(4)
-            self.after = relu.layer()
-        return self.after(self.second(self.first(x)))
-
-
 class Kept(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -92,17 +79,6 @@ class Outer(layers.Layer):
         for each in self.inner:
             x = each(x)
         return self.last(x - 0.2)
-
-
-class Holder(layers.Layer):
-    """Holds a whole model, as feature extractors do."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.net = tf.keras.Sequential([layers.Dense(5), relu.layer(), layers.Dense(4)])
-
-    def call(self, x):
-        return self.net(x)
 
 
 @register
@@ -234,10 +210,8 @@ class NoConfig(layers.Layer):
 add("private attributes", lambda: around(Private()), relus=1)
 add("given names, registered", lambda: around(Named()), relus=2)
 add("built in build", lambda: around(BuiltLate()), relus=1)
-add("built by the first call", lambda: around(BuiltByCall()), relus=1)
 add("a dict and a tuple of layers", lambda: around(Kept()), relus=4)
 add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
-add("a model in a layer", lambda: around(Holder()), relus=1)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)
 add("takes activation, privately", lambda: around(TakesTwo()), relus=2)
 add("takes activation, a layer", lambda: around(Takes(5, relu.layer())), relus=1)

@@ -26,12 +26,6 @@ def dense(*given, **kwargs):
     return tf.keras.Sequential([tf.keras.Input((6,)), *steps, layers.Dense(2)]), normal(5, 6)
 
 
-def dense_named(activation):
-    hidden = layers.Dense(6, activation=activation, name="hidden")
-    steps = [tf.keras.Input((6,)), hidden, layers.Dense(4, activation=relu.string)]
-    return tf.keras.Sequential(steps), normal(5, 6)
-
-
 def steps(*made):
     """A net of layers, a Dense before each."""
     within = [step for each in made for step in (layers.Dense(6), each)]
@@ -45,26 +39,15 @@ def operators():
     return tf.keras.Model(x, relu(-y)[:, :3]), normal(5, 6)
 
 
-def by_ops(y):
-    return relu(y, ops.relu)
+GIVEN = [tf.nn.relu, lambda y: tf.nn.relu(features=y, name="named")] if LEGACY else [ops.relu]
 
 
-def by_ops_nn(y):
-    return relu(y, ops.nn.relu)
+def by(function):
+    return lambda y: relu(y, function)
 
 
-def by_tf(y):
-    return relu(y, tf.nn.relu)
-
-
-def by_tf_named(y):
-    return relu(y, lambda y: tf.nn.relu(features=y, name="named"))
-
-
-add("activations.relu in the graph", lambda: graph(relu, relu), relus=2)
+add("relu in the graph", lambda: graph(relu, relu, *map(by, GIVEN)), relus=2 + len(GIVEN))
 add("operators in the graph", operators, relus=2)
-add("ops.relu in the graph", lambda: graph(by_ops, by_ops_nn), relus=2, only="Keras 3")
-add("tf.nn.relu in the graph", lambda: graph(by_tf, by_tf_named), relus=2, only="tf_keras")
 add(
     "leaky functions in the graph",
     lambda: graph(
@@ -88,13 +71,6 @@ add(
 add(
     "a Lambda of relu", lambda: steps(layers.Lambda(relu.nn), layers.Lambda(relu.function)), relus=2
 )
-add(
-    "a Lambda with relu within",
-    lambda: steps(layers.Lambda(lambda y: tf.nn.relu(y) * 2, name="twice"), relu.layer()),
-    relus=1,
-    stays=1,
-    left=("twice",),
-)
 
 
 def user_function(x):
@@ -105,14 +81,21 @@ def sized(x, size):
     return x * tf.sigmoid(size * x)
 
 
-add("relu in words and functions", lambda: dense(*[relu.string, relu.function, relu.nn]), relus=3)
 add(
-    "ops.relu as activation", lambda: dense(relu.spelled(ops and ops.relu)), relus=1, only="Keras 3"
+    "relu in words and functions",
+    lambda: dense(
+        relu.string, relu.function, relu.nn, relu.spelled(tf.nn.relu if LEGACY else ops.relu)
+    ),
+    relus=4,
 )
 add("tf.nn.leaky_relu as activation", lambda: dense(tf.nn.leaky_relu, "linear", None))
-add("words of other activations", lambda: dense("gelu", "swish", "elu", "relu6", "softmax"))
+add(
+    "other activations",
+    lambda: dense(
+        "gelu", "swish", "elu", "relu6", "softmax", activations.serialize(activations.selu)
+    ),
+)
 add("words of Keras 3", lambda: dense("leaky_relu", "hard_swish", "hard_silu"), only="Keras 3")
-add("a serialised function", lambda: dense(activations.serialize(activations.selu)))
 add(
     "a serialised ReLU",
     lambda: dense(
@@ -125,17 +108,16 @@ add("a function that is not registered", lambda: dense(user_function, relu.strin
 add("a lambda", lambda: dense(lambda x: tf.tanh(x) * 2, relu.string, lambda x: x + 1), relus=1)
 add("a partial", lambda: dense(functools.partial(sized, size=0.3), relu.string), relus=1)
 add(
-    "a lambda with relu within",
-    lambda: dense_named(lambda x: tf.nn.relu(x) + 1),
+    "functions with relu within",
+    lambda: steps(
+        layers.Lambda(lambda y: tf.nn.relu(y) * 2, name="twice"),
+        layers.Dense(6, activation=lambda x: tf.nn.relu(x) + 1, name="hidden"),
+        layers.Dense(6, activation=functools.partial(tf.nn.leaky_relu, alpha=0.3), name="part"),
+        relu.layer(),
+    ),
     relus=1,
-    stays=1,
-    left=("hidden",),
-)
-add(
-    "a partial of leaky_relu",
-    lambda: dense_named(functools.partial(tf.nn.leaky_relu, alpha=0.3)),
-    relus=1,
-    left=("hidden",),
+    stays=2,
+    left=("twice", "hidden", "part"),
 )
 add("layers as activation", lambda: dense(relu.layer(), leaky(0.3), prelu()), relus=1, slopes=1)
 add(

@@ -1,4 +1,4 @@
-"""Models that were written after the package passed all others: nothing was tuned on them."""
+"""Models that have several of what the others have, as nets of users do."""
 
 import collections
 
@@ -47,7 +47,7 @@ def inception():
 
 
 class SqueezeExcite(layers.Layer):
-    """Keeps a list of pairs, and an activation that its first call makes."""
+    """Keeps a list of pairs; its first call makes a layer and an activation."""
 
     def __init__(self, ratio=2):
         super().__init__()
@@ -56,11 +56,11 @@ class SqueezeExcite(layers.Layer):
 
     def call(self, x):
         if self.late is None:
-            self.late = layers.Activation(relu.string)
+            self.late, self.mix = layers.Activation(relu.string), layers.Dense(6)
         y = x
         for dense, act in self.pairs:
             y = act(dense(y))
-        return self.late(x * y - 0.1)
+        return self.late(x * self.mix(y) - 0.1)
 
     def get_config(self):
         return super().get_config() | {"ratio": self.ratio}
@@ -222,12 +222,12 @@ def staged():
     return tf.keras.Sequential([tf.keras.Input((3,)), Parts(), layers.Dense(2)]), normal(4, 3)
 
 
-add("later: an Inception block", inception, relus=8)
-add("later: pairs, and a late activation", excited, relus=2, slopes=1)
-add("later: a model that takes more", distilled, relus=2)
-add("later: methods and gates", methods_and_gates, relus=3)
-add("later: functions within models", functions_within_models, relus=5)
-add("later: shared across models", shared_across_models, relus=2)
-add("later: several losses", several_losses, relus=1, compiled=True)
-add("later: models in a dict", encoder, relus=3)
-add("later: parts without a config", staged, relus=2)
+add("an Inception block", inception, relus=8)
+add("pairs, and a late activation", excited, relus=2, slopes=1)
+add("a model that takes more", distilled, relus=2)
+add("methods and gates", methods_and_gates, relus=3)
+add("functions within models", functions_within_models, relus=5)
+add("shared across models", shared_across_models, relus=2)
+add("several losses", several_losses, relus=1, compiled=True)
+add("models in a dict", encoder, relus=3)
+add("parts without a config", staged, relus=2)

@@ -20,56 +20,47 @@ ENVIRONMENTS = ROOT / ".zoo"
 TRIALS = ["stock_clone", "converted", "alpha", "frozen", "back"]
 FILES = ["reload stock", "reload sloped", "reload frozen", "reload back"]
 COLUMNS = ["build", *TRIALS, *FILES]
+IMAGES = "scikit-image imageio tifffile lazy-loader"
+PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 @dataclasses.dataclass(frozen=True)
 class Library:
     """What pip installs, without dependencies; and whether it needs tf_keras."""
 
-    packages: tuple
+    packages: str
     legacy: bool = False
     settings: tuple = ()
 
 
 LIBRARIES = {
-    "keras_hub": Library(
-        ("keras-hub==0.32.0", "kagglehub==1.0.3", "kagglesdk", "regex", "tokenizers")
-    ),
-    "tcn": Library(("keras-tcn==3.5.7",)),
-    "mtcnn": Library(("mtcnn==1.0.0", "lz4")),
-    "keras_rs": Library(("keras-rs==0.4.0", "dm-tree")),
-    "spektral": Library(("spektral==1.3.1", "networkx", "lxml"), legacy=True),
-    "larq": Library(("larq==0.14.0", "terminaltables"), legacy=True),
+    "keras_hub": Library("keras-hub==0.32.0 kagglehub==1.0.3 kagglesdk regex tokenizers"),
+    "tcn": Library("keras-tcn==3.5.7"),
+    "mtcnn": Library("mtcnn==1.0.0 lz4"),
+    "keras_rs": Library("keras-rs==0.4.0 dm-tree"),
+    "spektral": Library("spektral==1.3.1 networkx lxml", legacy=True),
+    "larq": Library("larq==0.14.0 terminaltables", legacy=True),
     "stardist": Library(
-        (
-            *("stardist==0.9.2", "csbdeep==0.8.2", "numba", "llvmlite", "scikit-image"),
-            *("imageio", "tifffile", "lazy-loader", "networkx"),
-        ),
-        legacy=True,
+        "stardist==0.9.2 csbdeep==0.8.2 numba llvmlite networkx " + IMAGES, legacy=True
     ),
     "segmentation_models": Library(
-        (
-            *("segmentation-models==1.0.1", "image-classifiers==1.0.0", "efficientnet==1.1.1"),
-            *("Keras-Applications==1.0.8", "scikit-image", "imageio", "tifffile", "lazy-loader"),
-        ),
+        "segmentation-models==1.0.1 image-classifiers==1.0.0 efficientnet==1.1.1 "
+        "Keras-Applications==1.0.8 " + IMAGES,
         legacy=True,
         settings=(("SM_FRAMEWORK", "tf.keras"),),
     ),
-    "keras_unet_collection": Library(("keras-unet-collection==0.1.13",), legacy=True),
+    "keras_unet_collection": Library("keras-unet-collection==0.1.13", legacy=True),
     "qkeras": Library(
-        (
-            *("QKeras==0.9.0", "pyparser==1.0", "tensorflow-model-optimization==0.8.1"),
-            *("dm-tree", "networkx"),
-        ),
+        "QKeras==0.9.0 pyparser==1.0 tensorflow-model-optimization==0.8.1 dm-tree networkx",
         legacy=True,
     ),
-    "kecam": Library(("kecam==1.4.3",), legacy=True),
+    "kecam": Library("kecam==1.4.3", legacy=True),
 }
 
 
 def environment(name):
     """The Python of a library's environment, made when it is missing or its packages changed."""
-    folder, wanted = ENVIRONMENTS / name, "\n".join(LIBRARIES[name].packages)
+    folder, wanted = ENVIRONMENTS / name, LIBRARIES[name].packages
     stamp, python = folder / "packages.txt", folder / "bin" / "python"
     if not (stamp.exists() and stamp.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,12 +68,9 @@ def environment(name):
         own = Path(subprocess.check_output([python, "-c", PURELIB], text=True).strip())
         (own / "shared.pth").write_text(sysconfig.get_path("purelib"))
         pip = [python, "-m", "pip", "install", "-qq", "--no-deps"]
-        subprocess.run([*pip, *LIBRARIES[name].packages], check=True)
+        subprocess.run([*pip, *wanted.split()], check=True)
         stamp.write_text(wanted)
     return python
-
-
-PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 def tried(name):
@@ -92,8 +80,8 @@ def tried(name):
     folder.mkdir(parents=True)
     paths = [str(ROOT), str(ROOT / "tests")]
     settings = dict(LIBRARIES[name].settings) | {"PYTHONPATH": os.pathsep.join(paths)}
-    settings |= {"TF_USE_LEGACY_KERAS": str(int(LIBRARIES[name].legacy)), "PYTHONUTF8": "1"}
-    settings |= {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    settings |= {"TF_USE_LEGACY_KERAS": str(int(LIBRARIES[name].legacy))}
+    settings |= {"PYTHONUTF8": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     for reload in ("", "reload"):
         command = [python, "-m", "zoo_of_libraries.trials", name, folder, reload]
         done = subprocess.run([each for each in command if each], env=os.environ | settings)

@@ -21,10 +21,6 @@ from zoo.table import SLOPE, called
 from zoo_of_libraries import models
 
 
-class MissingError(Exception):
-    """What a trial needs has failed already."""
-
-
 class WrongError(Exception):
     """An answer that is wrong, rather than refused."""
 
@@ -143,23 +139,18 @@ def trials(folder, name, build):
         assert_same_weights(graph, new, texts)
         return "ok"
 
-    def sloped_model():
-        if "sloped" not in made:
-            raise MissingError("there is no converted model")
-        return made["sloped"]
-
     def frozen():
         trained = convert(model, alpha=SLOPE, trainable_alpha=True)
         new = freeze(trained)
-        expected = outputs(sloped_model(), x)
+        expected = outputs(made["sloped"], x)
         assert_close(outputs(trained, x), expected)
         assert_close(outputs(new, x), expected)
         made["frozen"] = new
         return "ok"
 
     def back():
-        made["back"], texts = heard(to_keras, sloped_model())
-        assert_close(outputs(made["back"], x), outputs(sloped_model(), x))
+        made["back"], texts = heard(to_keras, made["sloped"])
+        assert_close(outputs(made["back"], x), outputs(made["sloped"], x))
         if ours := looks.ours(made["back"]):
             raise WrongError(f"it has {ours}")
         return "ok, but files" if any("a .keras file of it" in text for text in texts) else "ok"
