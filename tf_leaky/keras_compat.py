@@ -102,30 +102,23 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
 
     A functional model of a user's class becomes a plain one. Operations of Keras 3 are copied too.
     """
-    if isinstance(model, tf.keras.Sequential) and not LEGACY:
-        # `clone_model` compiles too, which fails for functions that aren't registered.
-        new = tf.keras.Sequential(name=model.name)
-        if model.built and (x := recorded_inputs(model)) is not None:
-            new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name))
-        for layer in model.layers:
-            new.add(of(layer))
-        return new
     if isinstance(model, tf.keras.Sequential):
-        order = _call_order(model)
-        if len(order) <= len(model.layers):
+        order = _call_order(model) if LEGACY else model.layers
+        # tf_keras's `clone_model` calls a layer once that was added twice, as does a file of the
+        # model. That of Keras 3 compiles too, which fails for functions that aren't registered.
+        if LEGACY and len(order) <= len(model.layers):
             return tf.keras.models.clone_model(model, clone_function=of)
-        # `clone_model` would call a layer once that was added twice, as does a file of the model.
-        x = model.inputs[0]
         new = tf.keras.Sequential(name=model.name)
-        new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.node.layer.name))
+        x = model.inputs[0] if LEGACY else recorded_inputs(model) if model.built else None
+        if x is not None:
+            name = x.node.layer.name if LEGACY else x.name
+            new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name))
         for layer in order:
             new.add(of(layer))
         return new
-    if LEGACY:
-        own = type(model).__module__.partition(".")[0] != "tf_keras"
-        plain = tf.keras.Model(model.input, model.output, name=model.name) if own else model
-        return tf.keras.models.clone_model(plain, clone_function=of)
     plain = tf.keras.Model(model.input, model.output, name=model.name)
+    if LEGACY:
+        return tf.keras.models.clone_model(plain, clone_function=of)
     # `clone_model` doesn't keep the names of input layers.
     kind = tf.keras.layers.InputLayer
     inputs = {id(each.output): each for each in model.layers if isinstance(each, kind)}

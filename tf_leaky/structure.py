@@ -26,9 +26,7 @@ LEAKY_RELUS = (
 
 def is_graph(layer: Any) -> bool:
     """Whether a layer is a Sequential or functional model, whose layers form a known graph."""
-    if isinstance(layer, tf.keras.Sequential):
-        return True
-    return isinstance(layer, _functional())
+    return isinstance(layer, tf.keras.Sequential | _functional())
 
 
 def is_stock(layer: Any) -> bool:

@@ -201,7 +201,9 @@ class _Copy:
 
     def _new_layer(self, layer: Any) -> Any:
         """Returns a layer of the same class and config, with its activations replaced."""
-        own, config = user_class(layer), self._config_of(layer)
+        own = user_class(layer)
+        with self._making(layer):
+            config = _config_without_functions(layer)
         if is_stock(layer):
             new = self._made(own, self._within(config, layer), layer)
             self._keep_functions(layer, new)
@@ -244,26 +246,23 @@ class _Copy:
             if is_layer(found) and self._rules.get(id(found), (found, None))[1] is None:
                 yield place, self.of(found)
 
-    def _config_of(self, layer: Any) -> dict[str, Any]:
-        try:
-            return _config_without_functions(layer)
-        except NotImplementedError as error:
-            raise self._not_made(layer, error) from error
-
-    def _not_made(self, layer: Any, error: Exception) -> ValueError:
-        return ValueError(
-            f"{self._subject}: expected layers that from_config(get_config()) makes again. "
-            f"Received: {layer.name!r} of type {type(layer).__qualname__}, for which it fails: "
-            f"{said(error)} Nothing was returned: give its class a get_config with the arguments "
-            "of its constructor."
-        )
-
-    def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
+    @contextlib.contextmanager
+    def _making(self, layer: Any) -> Iterator[None]:
+        """Says which layer can't be made again where its class can't."""
         try:
             with known(_classes(layer)):
-                return _named_as(layer, made(own, own, config))
+                yield
         except (TypeError, NotImplementedError, KeyError) as error:
-            raise self._not_made(layer, error) from error
+            raise ValueError(
+                f"{self._subject}: expected layers that from_config(get_config()) makes again. "
+                f"Received: {layer.name!r} of type {type(layer).__qualname__}, for which it fails: "
+                f"{said(error)} Nothing was returned: give its class a get_config with the "
+                "arguments of its constructor."
+            ) from error
+
+    def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
+        with self._making(layer):
+            return _named_as(layer, made(own, own, config))
 
     def _within(self, config: Any, host: Any) -> Any:
         """Returns the config of a layer, with the activations in it replaced."""

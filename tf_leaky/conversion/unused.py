@@ -14,7 +14,7 @@ from tf_leaky.structure import held, is_graph, is_layer, is_stock, layers_within
 def unused(old: Any, new: Any) -> list[Any]:
     """Returns the variables of a functional model that no layer of its graph has.
 
-    None if its copy is of the user's class, which makes its attributes anew, and lacks nothing.
+    There are none if its copy is of the user's class, which makes all attributes anew.
     """
     if not is_plain(old, new):
         return []
