@@ -8,16 +8,6 @@ from zoo.table import add, leaky, normal, prelu, relu, whole
 layers = tf.keras.layers
 
 
-def discriminator():
-    """Of a GAN, as in the tutorials: Sequential, leaky, dropout, built by its first call."""
-    steps = [
-        *(layers.Conv2D(4, 3, strides=2, padding="same"), leaky(0.2), layers.Dropout(0.3)),
-        *(layers.Conv2D(6, 3, strides=2, padding="same"), layers.BatchNormalization(), leaky(0.3)),
-        *(layers.Flatten(), layers.Dense(1)),
-    ]
-    return tf.keras.Sequential(steps), normal(2, 8, 8, 3)
-
-
 def generator():
     steps = [
         *(layers.Dense(2 * 2 * 4, use_bias=False), layers.BatchNormalization(), relu.layer()),
@@ -67,15 +57,6 @@ def resnet():
     y = Residual(4)(layers.Conv2D(4, 3, padding="same", activation=relu.string)(x))
     y = layers.GlobalAveragePooling2D()(Residual(5, strides=2)(y))
     return tf.keras.Model(x, layers.Dense(2)(y)), normal(2, 8, 8, 3)
-
-
-def separable():
-    steps = [
-        layers.SeparableConv2D(4, 3, activation=relu.string, padding="same"),
-        layers.DepthwiseConv2D(3, activation=relu.string),
-        *(layers.ZeroPadding2D(), layers.ReLU(6.0), layers.Conv2DTranspose(2, 2), relu.layer()),
-    ]
-    return tf.keras.Sequential([tf.keras.Input((6, 6, 3)), *steps]), normal(2, 6, 6, 3)
 
 
 def super_resolution():
@@ -240,11 +221,9 @@ def of_volumes():
     return tf.keras.Model(x, layers.Flatten()(y)), normal(2, 3, 4, 4, 1)
 
 
-add("a GAN's discriminator", discriminator)
 add("a GAN's generator", generator, relus=2)
 add("a U-Net", unet, relus=7)
 add("residual blocks", resnet, relus=5)
-add("separable convolutions", separable, relus=3)
 add("super-resolution", super_resolution, slopes=2)
 add("recurrent layers", recurrent, relus=5)
 add("recurrent cells", cells, relus=4)
