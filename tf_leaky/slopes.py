@@ -13,14 +13,7 @@ from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA, bounded
 
 
 class LayerWithSlopes(tf.keras.layers.Layer):
-    """A layer with a slope or several, in `alpha`.
-
-    Args:
-        trainable_alpha: Whether the slopes are trained.
-        alpha_constraint: The bounds of trained slopes.
-        alpha_regularizer: The regularizer of trained slopes.
-        **kwargs: `name`, `dtype` and the other arguments of every Keras layer.
-    """
+    """A layer with a slope or several, in `alpha`."""
 
     built: bool
     _subject: str  # that error messages start with

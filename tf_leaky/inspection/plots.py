@@ -171,14 +171,10 @@ def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
         if several and seen.slopes is not None:
             _draw_slopes(figure.add_subplot(cell[1]), seen.slopes, small=small)
         if i % columns == 0:
-            ax.set_ylabel("share of values", fontsize=_font(small))
+            ax.set_ylabel("share of values", fontsize="x-small" if small else "medium")
     first = figure.axes[0].get_legend_handles_labels()
     figure.legend(*first, loc="outside upper center", ncols=2)
     return figure
-
-
-def _font(small: bool) -> str:
-    return "x-small" if small else "medium"
 
 
 def _draw_distributions(ax: Any, name: str, seen: Seen, *, small: bool) -> None:
