@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_leaky import BatchNormLeakyReLU, LeakyReLU, convert, freeze, to_keras
+from tf_leaky.keras_compat import LEGACY
 
 layers = tf.keras.layers
 
@@ -180,3 +181,13 @@ def test_normalisation_whose_output_another_model_returns_is_left():
     with pytest.warns(UserWarning, match="Nothing was fused"):
         new = convert(model, alpha=0.1, fuse_batch_norm=True)
     np.testing.assert_array_equal(new(data)[0], model(data)[0])
+
+
+@pytest.mark.skipif(not LEGACY, reason="Keras 3 normalises along one axis")
+def test_normalisation_along_two_axes_is_left():
+    norm = layers.BatchNormalization(axis=[1, 2])
+    model = tf.keras.Sequential([tf.keras.Input((3, 2)), layers.Dense(3), norm, layers.ReLU()])
+    with pytest.warns(UserWarning, match="Nothing was fused"):
+        new = convert(model, alpha=0.1, fuse_batch_norm=True)
+    x = np.random.default_rng(3).normal(size=(5, 3, 2)).astype("float32")
+    np.testing.assert_array_equal(new(x), convert(model, alpha=0.1)(x))

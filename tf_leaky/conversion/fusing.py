@@ -19,7 +19,6 @@ from tf_leaky.structure import is_graph, layers_within
 
 _layers = tf.keras.layers
 _WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
-_NOT_OF_THE_FUSED = ("renorm", "renorm_clipping", "renorm_momentum", "virtual_batch_size")
 
 
 def fused_pairs(
@@ -167,21 +166,18 @@ def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
         return None
     if not normalization.built or getattr(normalization, "renorm", False):
         return None
+    if np.size(normalization.axis) > 1:  # as tf_keras allows
+        return None
     rank = normalization.input_spec.ndim
     axis = int(np.ravel(normalization.axis)[0])
     if leaky.axis is not None and [a % rank for a in np.ravel(leaky.axis)] != [axis % rank]:
         return None
     if normalization.compute_dtype != leaky.compute_dtype:
         return None
-    config = {
-        key: value
-        for key, value in normalization.get_config().items()
-        if key not in _NOT_OF_THE_FUSED and key != "fused"
-    }
     of_leaky = leaky.get_config()
     names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer")
     return BatchNormLeakyReLU(
-        **config
+        **normalization.get_config()
         | {name: of_leaky[name] for name in names}
         | {"axis": axis, "alpha": slopes.tolist()}
         | {"alpha_axis": None if leaky.axis is None else axis}

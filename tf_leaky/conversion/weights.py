@@ -135,7 +135,7 @@ def _transfer_more(old: Any, new: Any) -> None:
     if is_stock(old) and not hasattr(old, "adapt"):
         return
     store: dict[str, Any] = {}
-    if hasattr(old, "save_own_variables") and old.built and not is_plain(old, new):
+    if old.built and not is_plain(old, new):
         old.save_own_variables(store)
         if store:
             new.load_own_variables(store)
