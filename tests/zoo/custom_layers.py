@@ -53,6 +53,19 @@ class BuiltLate(layers.Layer):
         return self.scale * self.activation_layer(self.d(x))
 
 
+class BuiltByCall(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(5)
+        self.second = None
+
+    def call(self, x):
+        if self.second is None:
+            self.second = layers.Dense(4)
+            self.after = relu.layer()
+        return self.after(self.second(self.first(x)))
+
+
 class Kept(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -210,6 +223,7 @@ class NoConfig(layers.Layer):
 add("private attributes", lambda: around(Private()), relus=1)
 add("given names, registered", lambda: around(Named()), relus=2)
 add("built in build", lambda: around(BuiltLate()), relus=1)
+add("built by the first call", lambda: around(BuiltByCall()), relus=1)
 add("a dict and a tuple of layers", lambda: around(Kept()), relus=4)
 add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)

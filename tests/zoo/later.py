@@ -47,7 +47,7 @@ def inception():
 
 
 class SqueezeExcite(layers.Layer):
-    """Keeps a list of pairs; its first call makes a layer and an activation."""
+    """Keeps a list of pairs, and an activation that its first call makes."""
 
     def __init__(self, ratio=2):
         super().__init__()
@@ -56,11 +56,11 @@ class SqueezeExcite(layers.Layer):
 
     def call(self, x):
         if self.late is None:
-            self.late, self.mix = layers.Activation(relu.string), layers.Dense(6)
+            self.late = layers.Activation(relu.string)
         y = x
         for dense, act in self.pairs:
             y = act(dense(y))
-        return self.late(x * self.mix(y) - 0.1)
+        return self.late(x * y - 0.1)
 
     def get_config(self):
         return super().get_config() | {"ratio": self.ratio}
