@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -57,6 +59,14 @@ def in_this_process(monkeypatch):
             return [served.run(request) for request in requests]
 
     monkeypatch.setattr(checking, "answers", answers)
+
+
+def run_python(*arguments, status=0, python=sys.executable, **options):
+    """How a Python process of its own ended: with this status, and with what it printed."""
+    command = [python, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == status, done.stdout[-1000:] + done.stderr[-3000:]
+    return done
 
 
 def free_ports(count):

@@ -1,31 +1,28 @@
 """What `import tf_leaky` needs, and what it says where that is missing; in processes."""
 
 import os
-import subprocess
-import sys
 
 import pytest
-from conftest import KERAS_3
+from conftest import KERAS_3, run_python
 
 pytestmark = pytest.mark.usefixtures("covered_processes")
 
 
-def run(code, **environment):
-    command = [sys.executable, "-c", f"import sys; {code}; import tf_leaky; print('imported')"]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+def import_after(code, status=1, **environment):
+    """What is printed as an error where `code` ran before."""
+    code = f"import sys; {code}; import tf_leaky"
+    return run_python("-c", code, status=status, env=os.environ | environment).stderr
 
 
 def test_import_needs_no_matplotlib():
-    done = run("sys.modules['matplotlib'] = None")
-    assert done.stdout.strip() == "imported", done.stderr
+    import_after("sys.modules['matplotlib'] = None", status=0)
 
 
 @pytest.mark.parametrize("module", ["tensorflow", "numpy"])
 def test_missing_tensorflow_is_named(module):
-    done = run(f"sys.modules['{module}'] = None")
-    named = "ImportError: tf_leaky: expected TensorFlow to be installed. Received: " in done.stderr
+    said = import_after(f"sys.modules['{module}'] = None")
+    named = "ImportError: tf_leaky: expected TensorFlow to be installed. Received: " in said
     assert named == (module == "tensorflow")
-    assert done.returncode == 1
 
 
 @pytest.mark.skipif(not KERAS_3, reason="tf_keras has one backend")
@@ -43,6 +40,4 @@ def test_missing_tensorflow_is_named(module):
 )
 def test_other_backends_are_refused(backend, code, message):
     """JAX and Torch may be installed or not: the first hides Torch, the second needs no JAX."""
-    done = run(code, KERAS_BACKEND=backend)
-    assert done.returncode == 1
-    assert f"ImportError: tf_leaky: {message}" in done.stderr
+    assert f"ImportError: tf_leaky: {message}" in import_after(code, KERAS_BACKEND=backend)

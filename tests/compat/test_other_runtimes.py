@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import KERAS_3
 
 from tf_leaky import BatchNormLeakyReLU, LeakyReLU, freeze
 
@@ -16,7 +17,6 @@ with warnings.catch_warnings():
     from ai_edge_litert.interpreter import Interpreter
 
 layers = tf.keras.layers
-KERAS_3 = tf.keras.layers.Layer.__module__.startswith("keras.")
 
 # What these three warn of is theirs to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -82,8 +82,16 @@ def run_onnx(model, x):
     return {node.op_type for node in model.graph.node}, y
 
 
+def run_in_onnx(content, x, folder):
+    """The same of a model for LiteRT."""
+    (folder / "model.tflite").write_bytes(content)
+    made, _ = tf2onnx.convert.from_tflite(str(folder / "model.tflite"), opset=17)
+    return run_onnx(made, x)
+
+
 LOOSE = {"MUL", "NEG", "RELU", "MAXIMUM", "SELECT", "SELECT_V2", "ADD", "GREATER", "DEQUANTIZE"}
 LOOSE_IN_ONNX = {"Mul", "Neg", "Relu", "Max", "Where", "Add", "Greater"}
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -97,12 +105,10 @@ def test_litert_and_onnx_have_one_fused_operation(name, tmp_path):
         assert ("LEAKY_RELU" if one_slope else "PRELU") in names
         assert not names & LOOSE
         assert np.abs(y - expected).max() <= within * np.abs(expected).max()
-    (tmp_path / "model.tflite").write_bytes(content)
-    made, _ = tf2onnx.convert.from_tflite(str(tmp_path / "model.tflite"), opset=17)
-    names, y = run_onnx(made, x)
+    names, y = run_in_onnx(content, x, tmp_path)
     assert ("LeakyRelu" if one_slope else "PRelu") in names
     assert not names & LOOSE_IN_ONNX
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(y, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["two layers", "BatchNormLeakyReLU"])
@@ -113,29 +119,20 @@ def test_folded_block_is_a_convolution_and_an_activation(fused, rng, tmp_path):
     model = tf.keras.Sequential([tf.keras.Input((8, 8, 2)), layers.Conv2D(4, 3), *pair])
     x = rng.normal(size=(6, 8, 8, 2)).astype("float32")
     model(x, training=True)  # so that there are statistics to fold
-    expected = model.predict(x, verbose=0)
     content = litert(freeze(model, target="litert", fold_batch_norm=True))
     names, y = run_litert(content, x)
+    names_in_onnx, z = run_in_onnx(content, x, tmp_path)
     assert names - {"DELEGATE"} == {"CONV_2D", "LEAKY_RELU"}
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
-    (tmp_path / "model.tflite").write_bytes(content)
-    made, _ = tf2onnx.convert.from_tflite(str(tmp_path / "model.tflite"), opset=17)
-    names, y = run_onnx(made, x)
-    assert names - {"Transpose"} == {"Conv", "LeakyRelu"}
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    assert names_in_onnx - {"Transpose"} == {"Conv", "LeakyRelu"}
+    for answer in (y, z):
+        np.testing.assert_allclose(answer, model.predict(x, verbose=0), **CLOSE)
 
 
-def test_litert_has_no_prelu_of_five_dimensions():
-    """Why freeze takes another form there. If it converts, PRELU_RANK can be larger."""
+def test_slopes_of_a_volume_run_in_litert_which_has_no_prelu_for_it():
     model, x = trained((5, 5, 5, 2), lambda: layers.Conv3D(4, 3), -1)
-    frozen = freeze(model, target="litert")
-    names, y = run_litert(litert(frozen), x)
+    names, y = run_litert(litert(freeze(model, target="litert")), x)
     assert "PRELU" not in names
-    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
-    frozen.layers[1].form = "by relu"
-    # its name isn't exported
-    with pytest.raises(Exception, match="within the rank 4"):
-        litert(frozen)
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), **CLOSE)
 
 
 @pytest.mark.skipif(not KERAS_3, reason="tf_keras has no model.export of ONNX")
@@ -148,4 +145,4 @@ def test_onnx_of_keras_has_leaky_relu(name, tmp_path):
     names, y = run_onnx(onnx.load(tmp_path / "model.onnx"), x)
     assert "LeakyRelu" in names
     assert not names & LOOSE_IN_ONNX
-    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), **CLOSE)
