@@ -24,6 +24,15 @@ def of_batches_of_4():
     return through(tf.keras.Input((3,), batch_size=4, name="x"), add)
 
 
+def two_inputs(inputs=lambda a, b: [a, b], outputs=lambda scores, value: [scores, value]):
+    """A model that takes and returns two tensors, in any structure."""
+    layers = tf.keras.layers
+    a, b = tf.keras.Input((4,), name="features"), tf.keras.Input((2,), name="counts", dtype="int64")
+    numbers = layers.Lambda(lambda x: tf.cast(x, "float32"), output_shape=(2,))(b)
+    scores = layers.Dense(3, name="scores")(layers.Concatenate()([a, numbers]))
+    return tf.keras.Model(inputs(a, b), outputs(scores, layers.Dense(1, name="value")(scores)))
+
+
 def refused(kind, match, model, folder, **arguments):
     """Holds that the export fails in these words, and that nothing new is in `folder`."""
     before = sorted(folder.iterdir())

@@ -1,6 +1,5 @@
 """What `export_saved_model` publishes: answers, names, gradients, versions, warm-up records."""
 
-import io
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,27 +9,22 @@ import cases
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import model_of, of_batches_of_4, through
+from conftest import KERAS_3
+from exports import model_of, of_batches_of_4, through, two_inputs
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_leaky import BatchNormLeakyReLU, LeakyReLU, export_saved_model
 from tf_leaky.serving import checking, running, signatures
 
-KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 Input, layers = tf.keras.Input, tf.keras.layers
 
 
-@pytest.mark.parametrize("by_keras", [False, True])
 @pytest.mark.parametrize("case", cases.LAYERS, ids=cases.names)
-def test_answers_and_gradients_of_every_variable(case, by_keras, tmp_path, rng, in_this_process):
-    """Of our exports, and of Keras's own by `model.export`."""
+def test_answers_and_gradients_of_every_variable(case, tmp_path, rng, in_this_process):
+    """Those of Keras's own exports are in the goldens."""
     model = through(Input(case.input_shape), layers.Dense(case.input_shape[-1]), case.make())
-    if by_keras:
-        version = tmp_path / "model" / "1"
-        model.export(str(version))
-    else:
-        version = export_saved_model(model, tmp_path / "model")
-        assert version == tmp_path / "model" / "1"
+    version = export_saved_model(model, tmp_path / "model")
+    assert version == tmp_path / "model" / "1"
     loaded = tf.saved_model.load(version)
     serve = loaded.signatures["serving_default"]
     (key,), (output,) = serve.structured_input_signature[1], serve.structured_outputs
@@ -50,16 +44,12 @@ def test_answers_and_gradients_of_every_variable(case, by_keras, tmp_path, rng, 
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
-def pair(one, other):
-    return [one, other]
+def of_a_dict():
+    return two_inputs(outputs=lambda scores, value: {"value of it": value, "s": scores})
 
 
-def two_inputs(inputs=pair, outputs=pair):
-    """A model that takes and returns two tensors, in any structure."""
-    a, b = Input((4,), name="features"), Input((2,), name="counts", dtype="int64")
-    numbers = layers.Lambda(lambda x: tf.cast(x, "float32"), output_shape=(2,))(b)
-    scores = layers.Dense(3, name="scores")(layers.Concatenate()([a, numbers]))
-    return tf.keras.Model(inputs(a, b), outputs(scores, layers.Dense(1, name="value")(scores)))
+def nested():
+    return two_inputs(lambda a, b: {"z": [a, b]}, lambda s, v: {"v": v, "both": [s, s]})
 
 
 def one_layer_twice():
@@ -67,11 +57,10 @@ def one_layer_twice():
     return tf.keras.Model(x, [dense(x), dense(dense(x))])
 
 
-def sum_of(*names, keys=False):
-    """A model with an Input of each name, or one by each name as key of a dict."""
-    inputs = [Input((4,), name=f"input_{i}" if keys else name) for i, name in enumerate(names)]
-    given = dict(zip(names, inputs, strict=True)) if keys else inputs
-    return tf.keras.Model(given, layers.Add(name="sum")(inputs))
+def sum_of(*names):
+    """A model with an input by each name as the key of a dict."""
+    inputs = {name: Input((4,), name=f"input_{i}") for i, name in enumerate(names)}
+    return tf.keras.Model(inputs, layers.Add(name="sum")(list(inputs.values())))
 
 
 def of_text():
@@ -87,11 +76,26 @@ def of_precision(policy):
     return through(Input((64,), name="x"), layers.Dense(64, dtype=policy), slopes, last)
 
 
-def compiled():
-    """One with XLA in `predict` has none in its forward pass."""
-    model = model_of(LeakyReLU(0.5, name="y"))
-    model.compile("sgd", "mse", jit_compile=True)
-    return model
+def of_images():
+    convolution = layers.Conv2D(2, 3)
+    return through(Input((None, None, 3), name="image"), convolution, LeakyReLU(name="y"))
+
+
+def of_5():
+    """Its Input names a batch size that isn't needed."""
+    return through(Input((4,), batch_size=5, name="x"), layers.Dense(2, name="y"))
+
+
+def unnamed():
+    return tf.keras.Sequential([Input((4,)), layers.Dense(2, name="digit")])
+
+
+def normalised():
+    return model_of(BatchNormLeakyReLU(trainable_alpha=True, alpha_axis=-1, name="y"))
+
+
+def with_states():
+    return model_of(layers.BatchNormalization(), layers.Dropout(0.9))
 
 
 class Subclassed(tf.keras.Model):
@@ -113,47 +117,19 @@ def called(model, x):
     return model
 
 
-ONES, ODD = np.ones((3, 4), "float32"), ("-x", ".x", "9x", "in", "self", "é", "图")
+ONES = np.ones((3, 4), "float32")
+ODD = ("A", "a", "-x", ".x", "9x", "in", "self", "é", "图")
 # Makes a model; the names of its inputs and outputs, where both Kerases have the same.
 MODELS = {
     "lists": (two_inputs, "features counts", "scores value"),
-    "dicts": (
-        lambda: two_inputs(
-            lambda a, b: {"features": a, "counts": b}, lambda s, v: {"value of it": v, "s": s}
-        ),
-        "features counts",
-        "value_of_it s",
-    ),
-    "nested": (
-        lambda: two_inputs(lambda a, b: {"z": [a, b]}, lambda s, v: {"v": v, "both": [s, s]}),
-        "features counts",
-        None,
-    ),
+    "a dict": (of_a_dict, "features counts", "value_of_it s"),
+    "nested": (nested, "features counts", None),
     "one layer twice": (one_layer_twice, "A", "dense dense_1"),
-    "names of one letter": (lambda: sum_of("A", "a"), "A a_1", "sum"),
-    "names that are no arguments": (
-        lambda: sum_of(*ODD, keys=True),
-        "x_x .x 9x x_in x_self x_ x__1",
-        "sum",
-    ),
+    "odd names": (lambda: sum_of(*ODD), "A a_1 x_x .x 9x x_in x_self x_ x__1", "sum"),
     "text": (of_text, "text", "joined"),
-    "unknown size": (
-        lambda: through(
-            Input((None, None, 3), name="image"), layers.Conv2D(2, 3), LeakyReLU(name="y")
-        ),
-        "image",
-        "y",
-    ),
-    "unnamed": (
-        lambda: tf.keras.Sequential([Input((4,)), layers.Dense(2, name="digit")]),
-        "input_0" if KERAS_3 else None,
-        "digit",
-    ),
-    "a batch that isn't needed": (
-        lambda: through(Input((4,), batch_size=5, name="x"), layers.Dense(2, name="y")),
-        "x",
-        "y",
-    ),
+    "unknown size": (of_images, "image", "y"),
+    "unnamed": (unnamed, "input_0" if KERAS_3 else None, "digit"),
+    "a batch that isn't needed": (of_5, "x", "y"),
     "mixed float16": (lambda: of_precision("mixed_float16"), "x", "y"),
     "mixed bfloat16": (lambda: of_precision("mixed_bfloat16"), "x", "y"),
     "float64": (lambda: of_precision("float64"), "x", "y"),
@@ -163,17 +139,8 @@ MODELS = {
         "input_0 input_1" if KERAS_3 else None,
         "output_0 output_1",
     ),
-    "states of training": (
-        lambda: model_of(layers.BatchNormalization(), layers.Dropout(0.9)),
-        "x",
-        None,
-    ),
-    "batch norm": (
-        lambda: model_of(BatchNormLeakyReLU(trainable_alpha=True, alpha_axis=-1, name="y")),
-        "x",
-        "y",
-    ),
-    "compiled": (compiled, "x", "y"),
+    "states of training": (with_states, "x", None),
+    "batch norm": (normalised, "x", "y"),
 }
 
 
@@ -186,20 +153,15 @@ def test_names_and_answers(name, tmp_path, rng, in_this_process):
     with running.SavedModel(version) as served:
         assert inputs is None or served.inputs.keys() == set(inputs.split())
         assert outputs is None or served.outputs.keys() == set(outputs.split())
-        shapes = {
-            name: tf.TensorShape(info.tensor_shape).as_list()
-            for name, info in served.inputs.items()
-        }
-        assert {shape[0] for shape in shapes.values()} == {None}
         for batch in (1, 5):
             given = {}
             for name, info in served.inputs.items():
-                shape = [batch, *(size or 11 for size in shapes[name][1:])]
-                given[name] = (
-                    np.full(shape, b"text\0", object)
-                    if info.dtype == tf.string.as_datatype_enum
-                    else rng.normal(size=shape).astype(tf.as_dtype(info.dtype).as_numpy_dtype)
-                )
+                first, *sizes = tf.TensorShape(info.tensor_shape).as_list()
+                assert first is None
+                shape, dtype = (batch, *(size or 11 for size in sizes)), tf.as_dtype(info.dtype)
+                given[name] = np.full(shape, b"text\0", object)
+                if dtype != tf.string:
+                    given[name] = rng.normal(size=shape).astype(dtype.as_numpy_dtype)
             spec = signatures.inputs_of(model, subject="test")
             expected = running.plain(signatures.predict(model, spec, given))
             answer = served.run(given)
@@ -257,21 +219,9 @@ def test_nothing_is_printed_and_stdout_stays_itself(tmp_path, capfd, in_this_pro
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: export_saved_model(model_of(LeakyReLU()), tmp_path), range(2)))
     assert sys.stdout is before
+    assert tf.keras.utils.is_interactive_logging_enabled()
     print("alive")
     assert capfd.readouterr().out == "alive\n"
-
-
-@pytest.mark.skipif(KERAS_3, reason="tf_keras has a switch for what it prints")
-def test_interactive_logging_stays_as_it_was(tmp_path, monkeypatch, in_this_process):
-    utils = tf.keras.utils
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    try:
-        for loud in (False, True):
-            (utils.enable_interactive_logging if loud else utils.disable_interactive_logging)()
-            export_saved_model(model_of(LeakyReLU()), tmp_path)
-            assert utils.is_interactive_logging_enabled() == loud
-    finally:
-        utils.enable_interactive_logging()
 
 
 class Ids(tf.keras.Model):

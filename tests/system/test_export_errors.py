@@ -1,19 +1,18 @@
 """What `export_saved_model` refuses, in which words; and that nothing is published then."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import model_of, of_batches_of_4, refused, through
+from conftest import KERAS_3, run_python
+from exports import model_of, of_batches_of_4, refused, through, two_inputs
 
 from tf_leaky import LeakyReLU, export_saved_model, keras_compat
 from tf_leaky.serving import checking, publishing
 
-KERAS_3 = tf.keras.Model.__module__.startswith("keras.")
 Input, layers = tf.keras.Input, tf.keras.layers
 
 
@@ -34,29 +33,24 @@ def untraced(monkeypatch):
         (ValueError, r"version to be above 0\. Received: version=0", {"version": 0}),
         (ValueError, r"version to be below 2\*\*63, .* Received: version=9", {"version": 2**63}),
         (TypeError, "version to be an integer or None. Received: version='1'", {"version": "1"}),
-        (TypeError, "version to be an integer or None. Received: version=1.0", {"version": 1.0}),
         (TypeError, "version to be an integer or None. Received: version=True", {"version": True}),
         (TypeError, r"True or False\. Received: check='no'\. False skips", {"check": "no"}),
         (TypeError, "base_path to be a str or a path. Received: b.*=None", {"base_path": None}),
         (TypeError, "base_path to be a str or a path. Received: b.*=b'm'", {"base_path": b"m"}),
-        (ValueError, "to name a folder. Received: base_path='  '", {"base_path": "  "}),
         (ValueError, "to name a folder. Received: base_path='a", {"base_path": "a\0b"}),
         (ValueError, "local or mounted folder. Received: b.*='gs:", {"base_path": "gs://b/m"}),
-        (ValueError, "local or mounted folder. Rec.*='file:", {"base_path": "file:///m"}),
         (ValueError, "local or mounted folder. Rec.*'s3:", {"base_path": Path("s3://b/m")}),
         (ValueError, "home folder that exists. .*Give the", {"base_path": "~nobody-there/m"}),
         (ValueError, r"as patterns\. Received: base_path='a\[1\]", {"base_path": "a[1]"}),
         (ValueError, r"as patterns\. Received: base_path=", {"base_path": "back\\slash"}),
         (ValueError, "UTF-8, .* Received: b", {"base_path": os.fsdecode(b"caf\xe9")}),
         (FileExistsError, "to be a folder. .*, which is a file", {"base_path": "file"}),
-        (FileExistsError, "to be a folder. .*, which is a file", {"base_path": "link"}),
         (FileExistsError, "to be a folder. .*, which is a broken link", {"base_path": "lost"}),
     ],
 )
 def test_arguments_that_can_not_be(kind, match, arguments, model, tmp_path, monkeypatch, untraced):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    (tmp_path / "link").symlink_to("file")
     (tmp_path / "lost").symlink_to("nowhere")
     refused(kind, match, model, tmp_path, **arguments)
 
@@ -84,7 +78,7 @@ import resource, sys
 import numpy as np, tensorflow as tf
 from tf_leaky import export_saved_model
 model = tf.keras.Sequential([tf.keras.Input((300,)), tf.keras.layers.Dense(300)])
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     export_saved_model(model, sys.argv[1], warmup=np.ones((1, 300)))
 except OSError as error:
@@ -94,8 +88,7 @@ except OSError as error:
 
 def test_full_disk(tmp_path):
     """Files can't grow past 100 kB, where the weights need 360 kB."""
-    command = [sys.executable, "-c", FULL, tmp_path / "model", "100000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python("-c", FULL, tmp_path / "model")
     assert "refused export_saved_model: expected base_path" in done.stdout, done.stderr[-2000:]
     assert "with room for the model" in done.stdout
     assert list((tmp_path / "model").iterdir()) == []
@@ -142,16 +135,11 @@ def test_no_version_above_the_highest(model, tmp_path, in_this_process):
 
 
 class NeverCalled(tf.keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.dense = layers.Dense(2)
-
     def build(self, input_shape):
-        self.dense.build(input_shape)
         self.built = True
 
     def call(self, x):
-        return self.dense(x)
+        return 2 * x
 
 
 def test_subclassed_model_that_was_never_called(tmp_path, in_this_process):
@@ -163,51 +151,31 @@ def test_subclassed_model_that_was_never_called(tmp_path, in_this_process):
     assert export_saved_model(model, tmp_path).name == "1"
 
 
+def of_tensors(**kind):
+    unchanged = layers.Lambda(lambda x: x, output_shape=(None,))
+    return through(Input((None,), **kind), unchanged)
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "match"),
     [
         (lambda: None, TypeError, "a model of .* Received: model=None"),
-        (LeakyReLU, TypeError, "a model of .* Received: model=<.*LeakyReLU"),
-        (
-            lambda: tf.keras.Sequential([layers.Dense(2)]),
-            ValueError,
-            r"model to be built\. Received: model='sequential",
-        ),
-        *(
-            (
-                lambda kind=kind: through(
-                    Input((None,), **{kind: True}),
-                    layers.Lambda(lambda t: t, output_shape=(None,)),
-                ),
-                ValueError,
-                r"inputs that are dense tensors\. Received: model=",
-            )
-            for kind in ("sparse", "ragged")
-        ),
+        (lambda: tf.keras.Sequential([layers.Dense(2)]), ValueError, "model to be built. Received"),
+        (lambda: of_tensors(sparse=True), ValueError, "inputs that are dense tensors. Received"),
+        (lambda: of_tensors(ragged=True), ValueError, "inputs that are dense tensors. Received"),
     ],
-    ids=["None", "layer", "not built", "sparse", "ragged"],
+    ids=["None", "not built", "sparse", "ragged"],
 )
 def test_what_can_not_be_exported(make, kind, match, tmp_path):
     refused(kind, match, make(), tmp_path)
 
 
+@pytest.mark.skipif(KERAS_3, reason="it makes no such Input")
 @pytest.mark.parametrize("shape", [None, ()], ids=str)
-def test_input_of_unknown_rank(shape, model, tmp_path, monkeypatch):
-    """Keras 3 makes no such Input itself."""
-    if KERAS_3:
-        with pytest.raises(ValueError, match="shape"):
-            Input(shape=None)
-        spec = tf.TensorSpec(shape, name="x")
-        monkeypatch.setattr(keras_compat, "recorded_inputs", lambda model: spec)
-    else:
-        x = Input(type_spec=tf.TensorSpec(shape, tf.float32))
-        model = through(x, layers.Activation("relu"))
+def test_input_of_unknown_rank(shape, tmp_path):
+    x = Input(type_spec=tf.TensorSpec(shape, tf.float32))
+    model = through(x, layers.Activation("relu"))
     refused(ValueError, r"of a known rank, with a batch axis\. Received", model, tmp_path)
-
-
-def two_inputs():
-    inputs = [Input((4,), name=name) for name in "ab"]
-    return tf.keras.Model(inputs, layers.Add()(inputs))
 
 
 def subclassed():
@@ -224,17 +192,15 @@ FOUR = np.ones((2, 4))
     [
         (None, np.ones((2, 5)), r"input 'x', of shape \(None, 4\) .*of shape \(2, 5\)"),
         (None, np.ones(4), r"to fit the input 'x', .*of shape \(4,\)"),
-        (None, np.float32(1), r"to fit the input 'x', .*of shape \(\)"),
         (None, [["a"] * 4], r"to fit the input 'x', .*expected 'x' to be float32"),
         (None, [[1], [1, 2]], r"to fit the input 'x', .*inhomogeneous"),
         (None, np.full((2, 4), 1e300), r"to fit the input 'x', .*overflow"),
         (None, np.ones((0, 4)), r"at least one\. Received: warmup with \{'x': 0\}"),
         (None, {"z": FOUR}, r"for the inputs \['x'\]\. Received: warmup=\['z'\]"),
-        (None, {}, r"for the inputs \['x'\]\. Received: warmup='dict'"),
         (subclassed, [[1], [1, 2]], r"to fit the input .*inhomogeneous"),
-        (two_inputs, [FOUR], r"for the inputs \['a', 'b'\]\. Received: warmup='list'"),
-        (two_inputs, FOUR, r"for the inputs \['a', 'b'\]\. Received: warmup='ndarray'"),
-        (two_inputs, [FOUR, np.ones((3, 4))], r"warmup with \{'a': 2, 'b': 3\}"),
+        (two_inputs, [FOUR], r"for the inputs \['features', 'counts'\]\. Received: warmup='list'"),
+        (two_inputs, FOUR, r"for the inputs \[.*\]\. Received: warmup='ndarray'"),
+        (two_inputs, [FOUR, np.ones((3, 2), int)], r"warmup with \{'features': 2, 'counts': 3\}"),
         (of_batches_of_4, np.ones((2, 3)), r"warmup to fit the input 'x', of shape \(4, 3\)"),
     ],
 )
