@@ -1,14 +1,12 @@
-"""The runner on TensorFlow's session loader: dtypes, strings, signatures, threads, failures."""
+"""The runner on TensorFlow's session loader: dtypes, strings, signatures, failures."""
 
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SLOW_UNDER_TF_KERAS
+from conftest import SLOW_UNDER_TF_KERAS, run_python
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_leaky.serving import running
@@ -49,11 +47,11 @@ for name in ("keras", "tf_keras", "tf_leaky"):
 """
 
 
-def run_afresh(path, folder, inputs):
-    """How a fresh process ended, without Keras and this package, and the path of its answers."""
+def run_afresh(path, folder, inputs, status):
+    """What a fresh process said, without Keras and this package, and the path of its answers."""
     write_arrays(folder / "in.npz", inputs)
-    command = [sys.executable, "-I", "-c", PROBE, path, folder / "in.npz", folder / "out.npz"]
-    return subprocess.run(command, capture_output=True, text=True, check=False), folder / "out.npz"
+    paths = [path, folder / "in.npz", folder / "out.npz"]
+    return run_python("-I", "-c", PROBE, *paths, status=status).stderr, paths[-1]
 
 
 @pytest.mark.usefixtures("covered_processes")
@@ -68,8 +66,7 @@ def test_every_dtype_returns_as_it_came_in_a_fresh_process_too(rng, tmp_path):
         numbers = rng.normal(size=(3, 2)) if "float" in name else rng.integers(0, 2, (3, 2))
         given[name] = tf.cast(numbers, name).numpy()
     given["bfloat16"] = tf.cast(given["bfloat16"], "float32").numpy()
-    done, answers = run_afresh(path, tmp_path, given)
-    assert done.returncode == 0, done.stderr[-2000:]
+    _, answers = run_afresh(path, tmp_path, given, status=0)
     with SavedModel(path) as model:
         for answer in (model.run(given), read_arrays(answers)):
             assert answer.keys() == given.keys()
@@ -87,61 +84,36 @@ def test_operation_that_is_not_registered_fails_in_a_fresh_process(tmp_path):
         for node in function.node_def:
             node.op = node.op.replace("Tanh", "OfAnotherPackage")
     (path / "saved_model.pb").write_bytes(written.SerializeToString())
-    done, answers = run_afresh(path, tmp_path, {"x": np.ones(2, "float32")})
-    assert done.returncode == 1
-    assert "OfAnotherPackage" in done.stderr
+    said, answers = run_afresh(path, tmp_path, {"x": np.ones(2, "float32")}, status=1)
+    assert "OfAnotherPackage" in said
     assert not answers.exists()
 
 
 def test_signatures_and_scalars_and_unknown_shapes(tmp_path):
-    path = save(
-        tmp_path / "model",
-        lambda x: {"y": tf.reduce_sum(x), "text": tf.strings.as_string(x)},
-        tf.TensorSpec([None, 3], name="x"),
-        other=(lambda z: {"z": z, "zeros": "a\0"}, [tf.TensorSpec(None, tf.int64, name="z")]),
-    )
+    z = tf.TensorSpec(None, tf.int64, name="z")
+    other = (lambda z: {"z": z, "zeros": "a\0"}, [z])
+    path = save(tmp_path / "model", lambda z: {"y": tf.reduce_sum(z)}, z, other=other)
     with SavedModel(path) as model:
         assert {"serving_default", "other"} <= model.signatures.keys()
-        assert model.run({"x": np.ones((1, 3))})["y"] == 3
-        with pytest.raises(RuntimeError, match=r"expected inputs \['x'\], received \['z'\]"):
-            model.run({"z": 1})
-        assert model.run({"z": 5}, "other")["z"].shape == ()
-        assert model.run({"z": [[5]]}, "other")["z"].tolist() == [[5]]
-        assert model.run({"z": 5}, "other")["zeros"].item() == b"a\0"
+        assert model.run({"z": [[5]]})["y"] == 5
+        answer = model.run({"z": 5}, "other")
+        assert (answer["z"].shape, answer["zeros"].item()) == ((), b"a\0")
+        with pytest.raises(RuntimeError, match=r"expected inputs \['z'\], received \['x'\]"):
+            model.run({"x": 1})
         with pytest.raises(RuntimeError, match=r"one of the signatures \[.*\], received 'none'"):
             model.run({"z": 5}, "none")
     with pytest.raises(RuntimeError, match="SavedModel file does not exist"):
         SavedModel(tmp_path)
 
 
-def test_runs_in_threads_get_their_own_answers_and_errors(tmp_path):
-    spec = tf.TensorSpec([None, None], name="x")
-    path = save(tmp_path / "model", lambda x: {"y": tf.linalg.matmul(x, x)}, spec)
-    with SavedModel(path) as model, ThreadPoolExecutor(4) as pool:
-
-        def work(i):
-            if i % 5 == 0:
-                with pytest.raises(RuntimeError, match="Matrix size-incompatible"):
-                    model.run({"x": np.ones((2, 3))})
-            x = np.full((20, 20), i, "float32")
-            np.testing.assert_array_equal(model.run({"x": x})["y"], 20.0 * i * x)
-            return i
-
-        assert list(pool.map(work, range(40))) == list(range(40))
-
-
-def test_arrays_of_any_name_and_strings_survive_the_file(tmp_path):
+def test_arrays_of_any_name_and_shape_survive_the_file(tmp_path):
     arrays = {
         "file": np.arange(3),
-        "a/b c": np.array([[b"zeros\0\0", b"\0"], [b"", b"y"]], object),
-        "none": np.empty((0, 2), object),
-        "scalar": np.array(b"s\0", object),
+        "a/b": np.empty((0, 2), object),
+        "c d": np.array(b"s\0", object),
     }
     write_arrays(tmp_path / "arrays.npz", arrays)
     found = read_arrays(tmp_path / "arrays.npz")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
-        assert found[name].shape == array.shape
-        assert found[name].tolist() == array.tolist()
-    np.savez(tmp_path / "plain.npz", s=np.array([b"a"]))
-    assert read_arrays(tmp_path / "plain.npz")["s"].tolist() == [b"a"]
+        assert (found[name].shape, found[name].tolist()) == (array.shape, array.tolist())
