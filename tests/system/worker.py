@@ -1,9 +1,8 @@
-"""Trains on several replicas, in processes of their own: `python worker.py FOLDER [fit]`.
+"""Trains on several replicas, in processes of their own: `python worker.py FOLDER`.
 
 With TF_CONFIG set this is one worker of MultiWorkerMirroredStrategy, else two replicas of
 MirroredStrategy on two logical CPUs. What it found goes to `FOLDER/<worker>.pickle`, for
-`test_workers.py`, which computes the same in one process and on one device. With `fit`, each
-writes whether Keras trains a model of its own.
+`test_workers.py`, which computes the same in one process and on one device.
 """
 
 import faulthandler
@@ -16,17 +15,19 @@ import cases
 import numpy as np
 import tensorflow as tf
 
-from tf_leaky import ActivationMonitor, convert, export_saved_model, freeze
+from tf_leaky import (
+    ActivationMonitor,
+    BatchNormLeakyReLU,
+    LeakyReLU,
+    convert,
+    export_saved_model,
+    freeze,
+)
 
 SECONDS = 1200  # after which a worker ends by itself, and tells where it stood
 ROWS = 13  # no multiple of the replicas, which get parts of unequal size
 TRAINED = [case for case in cases.LAYERS if case.trained]
 CLUSTER = "TF_CONFIG" in os.environ
-
-
-def single():
-    """No strategy: one device."""
-    return tf.distribute.get_strategy()
 
 
 def replicated():
@@ -113,13 +114,12 @@ def batched(x, y):
 
 def slopes(strategy, model):
     """The slopes by case, with one row for each replica in this process."""
-    found = {}
-    for case in TRAINED:
-        alpha = variable(model.get_layer(cases.names(case)))
-        found[case.name] = np.stack(
-            [np.asarray(one) for one in strategy.experimental_local_results(alpha)]
-        )
-    return found
+    each = {case.name: variable(model.get_layer(cases.names(case))) for case in TRAINED}
+    return {name: parts(strategy, alpha) for name, alpha in each.items()}
+
+
+def parts(strategy, alpha):
+    return np.stack([np.asarray(one) for one in strategy.experimental_local_results(alpha)])
 
 
 def train(model):
@@ -176,24 +176,33 @@ def rewrite(strategy, model, folder, results):
     for name, each in (("stock", stock), ("converted", converted)):
         before = each.predict(x[0], verbose=0)
         each.fit(batches, shuffle=False, verbose=0)
-        parts = strategy.experimental_local_results(variable(each.layers[-1]))
-        results[name] = before, [np.asarray(part) for part in parts]
+        results[name] = before, parts(strategy, variable(each.layers[-1]))
 
 
-def fit(strategy, results):
-    """Whether Keras trains a model of its own layers."""
-    with strategy.scope():
-        model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
-    try:
-        model.fit(batched(np.zeros((16, 2)), np.zeros((16, 1))), shuffle=False, verbose=0)
-    except ValueError as error:
-        results["error"] = str(error)
+def batch_norms(strategy):
+    """Losses and weights of ours and of the stock layers, by whether replicas share statistics."""
+    rng, found = np.random.default_rng(3), {}
+    data = batched(rng.normal(1, 2, (8, 5)), rng.normal(size=(8, 5)))
+    for synchronized in (True, False):
+        shared = {"momentum": 0.5, "synchronized": synchronized, "dtype": "float64"}
+        for ours in (True, False):
+            with strategy.scope():
+                stock = tf.keras.layers.BatchNormalization(**shared)
+                parts = [stock, LeakyReLU(0.25, dtype="float64")]
+                if ours:
+                    parts = [BatchNormLeakyReLU(alpha=0.25, **shared)]
+                model = tf.keras.Sequential([tf.keras.Input((5,), dtype="float64"), *parts])
+                model.compile(tf.keras.optimizers.SGD(0.5), "mse")
+            losses = [model.fit(data, verbose=0).history["loss"][0] for _ in range(4)]
+            found[synchronized, ours] = [losses, *model.get_weights()]
+    return found
 
 
-def compare(strategy, worker, folder, results):
-    """Everything that is held against one device."""
-    results["gradient"] = gradients(strategy)
+def main(folder):
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    folder, strategy = Path(folder), replicated()
+    worker = strategy.cluster_resolver.task_id if CLUSTER else 0
+    results = {"replicas": strategy.num_replicas_in_sync, "gradient": gradients(strategy)}
     with strategy.scope():
         model = make_model()
     results["monitor"] = train(model)
@@ -206,20 +215,9 @@ def compare(strategy, worker, folder, results):
             results["refused"] = str(error)
     else:
         rewrite(strategy, model, folder, results)
+        results["batch norm"] = batch_norms(strategy)
     push(model)
     results["pushed"] = slopes(strategy, model)
-
-
-def main(folder, what="compare"):
-    faulthandler.dump_traceback_later(SECONDS, exit=True)
-    folder, results = Path(folder), {}
-    strategy = replicated()
-    worker = strategy.cluster_resolver.task_id if CLUSTER else 0
-    results["replicas"] = strategy.num_replicas_in_sync
-    if what == "fit":
-        fit(strategy, results)
-    else:
-        compare(strategy, worker, folder, results)
     (folder / f"{worker}.pickle").write_bytes(pickle.dumps(results))
 
 
