@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from tf_leaky import LeakyReLU
 
-SERVING = Path(serve.__file__).parent
 TOY = Path(__file__).parents[1] / "serving" / "toy"
 RECORDED = json.loads((TOY.parent / "tf_serving_rest_recorded.json").read_text())
 ROWS = [[1, -2, 3, -4], [0.5, 0.25, -0.125, 2]]

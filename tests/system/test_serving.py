@@ -1,5 +1,6 @@
-"""`make serve`: how it finds, starts and stops a server, and what it asks and prints."""
+"""`make serve`: how it finds, starts and stops a server, what it asks, and its configuration."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -7,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,13 @@ import numpy as np
 import pytest
 import serve
 import stand_in
-from served import HOUR, ROWS, SERVING, TOY, digits_model, predict_by_both, standing_in
+import yaml
+from conftest import run_python
+from google.protobuf import text_format
+from served import HOUR, ROWS, TOY, digits_model, predict_by_both, standing_in
+from tensorflow_serving.config import model_server_config_pb2
+
+SERVE = Path(serve.__file__)
 
 
 def program(path, code):
@@ -56,15 +63,14 @@ def test_server_is_found_in_order(path, monkeypatch):
     assert "docker image tensorflow/serving:2.19.1" in found.description
     binary = program(path / "tensorflow_model_server", "")
     assert serve.find_server() == serve.Found("binary", f"TensorFlow Serving, {binary}")
-    for address, where in (
-        ("example", "REST at example:8501, gRPC at example:8500"),
-        ("example:1", "REST at example:1, gRPC at example:8500"),
-        ("[::1]:1:2", "REST at [::1]:1, gRPC at [::1]:2"),
+    for address, rest, grpc in (
+        ("example", "example:8501", "example:8500"),
+        ("[::1]:1:2", "[::1]:1", "[::1]:2"),
     ):
         monkeypatch.setenv("TF_SERVING_ADDR", address)
-        said = f"the server that TF_SERVING_ADDR names: {where}"
+        said = f"the server that TF_SERVING_ADDR names: REST at {rest}, gRPC at {grpc}"
         assert serve.find_server() == serve.Found("address", said)
-    for address in ("http://localhost:8501", "localhost:abc", "::1:1:2", "a b"):
+    for address in ("http://localhost:8501", "localhost:abc", "::1:1:2"):
         monkeypatch.setenv("TF_SERVING_ADDR", address)
         with pytest.raises(SystemExit, match=r"expected TF_SERVING_ADDR to be HOST\[:REST_PORT"):
             serve.find_server()
@@ -169,22 +175,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 class Script:
     """`serve.py` in a process, whose lines are read as they come."""
 
-    def __init__(self, folder, *flags, **environment):
-        command = [sys.executable, "-c", AS_IN_A_TERMINAL, "-u", SERVING / "serve.py"]
-        self.process = subprocess.Popen(
-            [*command, "--folder", folder, *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | environment,
-        )
-        self.printed, self._errors = "", []
-        self._limit = threading.Timer(HOUR, self.process.kill)  # a test that fails, and not a hang
-        self._limit.start()
-        self._reader = threading.Thread(
-            target=lambda: self._errors.append(self.process.stderr.read())
-        )
-        self._reader.start()
+    def __init__(self, process, errors):
+        self.process, self.errors, self.printed = process, errors, ""
 
     def wait_for(self, text):
         """The process of the server, once `text` was printed."""
@@ -192,26 +184,27 @@ class Script:
             self.printed += line
             if text in line:
                 return started_process(self.printed)
-        raise AssertionError(f"{text!r} is not in {self.printed}\n{self.errors()}")
-
-    def errors(self):
-        self._reader.join()
-        return "".join(self._errors)
+        raise AssertionError(f"{text!r} is not in {self.printed}\n{self.end()}")
 
     def end(self):
+        """The exit status, and the errors."""
         self.printed += self.process.stdout.read()
-        return self.process.wait(), self.errors()
+        status = self.process.wait()
+        self.errors.seek(0)
+        return status, self.errors.read()
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *exception):
-        self._limit.cancel()
-        self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
+@contextlib.contextmanager
+def script(folder, *flags):
+    command = [sys.executable, "-c", AS_IN_A_TERMINAL, "-u", SERVE, "--folder", folder, *flags]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            yield Script(process, errors)
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -223,59 +216,81 @@ def trained(tmp_path):
 
 def test_make_serve_exports_serves_asks_compares_and_stops(trained, path):
     """To the end of the answers, and then Ctrl-C, as a user's terminal sends it."""
-    with Script(trained, "--requests", "20", "--stay") as script:
-        pid = script.wait_for("until Ctrl-C")
+    with script(trained, "--requests", "20", "--stay") as started:
+        pid = started.wait_for("until Ctrl-C")
         assert is_there(pid)
-        script.process.send_signal(signal.SIGINT)
-        code, errors = script.end()
+        started.process.send_signal(signal.SIGINT)
+        code, errors = started.end()
     assert code == 1
     assert "stopped by Ctrl-C" in errors
     assert not is_there(pid)
-    assert f"model: {trained / 'digits.keras'}" in script.printed
-    assert f"export: {trained / 'digits' / '1'}" in script.printed
-    assert "server: a stand-in that speaks TF Serving's protocol" in script.printed
+    assert f"model: {trained / 'digits.keras'}" in started.printed
+    assert f"export: {trained / 'digits' / '1'}" in started.printed
+    assert "server: a stand-in that speaks TF Serving's protocol" in started.printed
     for protocol in ("REST", "gRPC"):
-        assert f"{protocol} at 127.0.0.1:" in script.printed
-    assert script.printed.count("from model.predict") == 2
-    assert script.printed.count("20 requests in") == 2
-    assert script.printed.rstrip().endswith("the server is stopped")
+        assert f"{protocol} at 127.0.0.1:" in started.printed
+    assert started.printed.count("from model.predict") == 2
+    assert started.printed.count("20 requests in") == 2
+    assert started.printed.rstrip().endswith("the server is stopped")
 
 
 def test_make_serve_exports_nothing_for_a_server_that_is_not_there(tmp_path, nobody):
-    with Script(tmp_path / "new", TF_SERVING_ADDR=nobody) as script:
-        code, errors = script.end()
-    assert code == 1
-    assert f"a server at TF_SERVING_ADDR. Received: no answer at {nobody}" in errors
+    environment = os.environ | {"TF_SERVING_ADDR": nobody}
+    done = run_python(SERVE, "--folder", tmp_path / "new", status=1, env=environment)
+    assert f"a server at TF_SERVING_ADDR. Received: no answer at {nobody}" in done.stderr
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_make_serve_stops_what_it_started_at_any_signal(number, trained, path):
-    with Script(trained) as script:
-        pid = script.wait_for("started process")
-        script.process.send_signal(number)
-        code, _ = script.end()
-    assert code == (1 if number == signal.SIGINT else 128 + number)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_make_serve_stops_what_it_started_at_other_signals(number, trained, path):
+    with script(trained) as started:
+        pid = started.wait_for("started process")
+        started.process.send_signal(number)
+        code, _ = started.end()
+    assert code == 128 + number
     assert not is_there(pid)
 
 
 @pytest.mark.slow
 def test_stand_in_ends_with_a_parent_that_was_killed(trained, path):
     """Or at once, if that was killed while the stand-in still imported what it needs."""
-    with Script(trained, "--stay") as script:
-        pid = script.wait_for("until Ctrl-C")
-        script.process.kill()
+    with script(trained, "--stay") as started:
+        pid = started.wait_for("until Ctrl-C")
+        started.process.kill()
         while is_there(pid):
             time.sleep(0.1)
-    command = [sys.executable, stand_in.__file__, "--model_name=toy", f"--model_base_path={TOY}"]
-    assert subprocess.run([*command, "--parent=1"], check=False).returncode == 0
+    toy = ("--model_name=toy", f"--model_base_path={TOY}")
+    run_python(stand_in.__file__, *toy, "--parent=1")
 
 
 @pytest.mark.slow
 def test_make_serve_trains_a_model_where_there_is_none(tmp_path, path):
-    with Script(tmp_path / "new", "--epochs", "1") as script:
-        code, errors = script.end()
-    assert code == 0, errors
-    assert "trained now" in script.printed
+    done = run_python(SERVE, "--folder", tmp_path / "new", "--epochs", "1")
+    assert "trained now" in done.stdout
     assert (tmp_path / "new" / "digits.keras").exists()
+
+
+# Flags of its main.cc.
+FLAGS = {
+    *["model_config_file", "batching_parameters_file", "monitoring_config_file"],
+    *["enable_batching", "grpc_max_threads"],
+}
+
+
+def test_configuration_is_what_tensorflow_serving_reads():
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse(SERVE.with_name("models.config").read_text(), config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("digits", "/models/digits")
+    assert not model.version_labels, "a server doesn't start with them, unless a flag allows it"
+
+    compose = yaml.safe_load(SERVE.with_name("docker-compose.yml").read_text())
+    (service,) = compose["services"].values()
+    flags = dict(flag.removeprefix("--").split("=") for flag in service["command"])
+    assert flags.keys() == FLAGS
+    mounts = (volume.split(":")[:2] for volume in service["volumes"])
+    inside = {target: SERVE.parent / source for source, target in mounts}
+    assert all(inside[value].is_file() for flag, value in flags.items() if flag.endswith("_file"))
+    assert inside[model.base_path].resolve() == SERVE.parents[2] / "saved_models" / "digits"
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])

@@ -3,17 +3,16 @@
 import base64
 import http.client
 import json
-import subprocess
-import sys
 from contextlib import closing
 
+import client
 import grpc
 import numpy as np
 import pytest
 import stand_in
 import tensorflow as tf
 from conftest import SLOW_UNDER_TF_KERAS
-from served import HOUR, RECORDED, ROWS, SCORES, TOY, standing_in
+from served import CLIENTS, HOUR, RECORDED, ROWS, SCORES, TOY, connect, standing_in
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 pytestmark = list(SLOW_UNDER_TF_KERAS)
@@ -92,21 +91,12 @@ class OfAllKinds(tf.Module):
         joined, total = tf.strings.join([text, "!"]), tf.reduce_sum(number, axis=1)
         return {"text": joined, "raw_bytes": text, "sum": total, "positive": number > 0}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float16)])
-    def half(self, x):
-        return {"y": tf.cast(x, tf.float32)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None])])
-    def bfloat16(self, x):
-        return {"y": tf.cast(x, tf.bfloat16), "mean": tf.reduce_mean(x)}
-
 
 @pytest.fixture(scope="module")
 def all_kinds(tmp_path_factory):
     folder, module = tmp_path_factory.mktemp("all_kinds"), OfAllKinds()
-    signatures = {"serving_default": module.serve, "half": module.half, "bfloat16": module.bfloat16}
     for version in ("9", "10"):
-        tf.saved_model.save(module, str(folder / version), signatures=signatures)
+        tf.saved_model.save(module, str(folder / version), signatures=module.serve)
     (folder / "11_draft").mkdir()
     with standing_in("m", folder) as server:
         yield server
@@ -130,47 +120,20 @@ def test_strings_several_inputs_and_several_outputs(all_kinds):
     assert status == 200
     assert (answer["outputs"]["raw_bytes"], answer["outputs"]["sum"]) == ([raw], [3])
     assert rest(all_kinds, "GET", "/v1/models/m/versions/10")[0] == 200  # the highest
+    for make in CLIENTS:
+        match = r"a model with one input. Received: \['number', 'text'\]"
+        with pytest.raises(client.ServerError, match=match):
+            connect(make, all_kinds, "m")
     for body in (
-        {"instances": ["a"]},
         {"instances": [{"text": "a"}]},
-        {"instances": [{"text": "a", "number": [1.5, 2]}]},
         {"instances": [{"text": "a", "number": [2**64, 2]}]},
         {"instances": [{"text": {"b64": "*"}, "number": [1, 2]}]},
         {"instances": [{"text": "a", "number": [1, [2]]}]},
-        {"signature_name": "bfloat16", "instances": [1.0, 2.0]},  # an output without a batch axis
     ):
         status, answer = ask(all_kinds, **body)
         assert (status, list(answer)) == (400, ["error"]), body
 
 
-def test_half_precision_is_refused_over_rest_and_taken_over_grpc(all_kinds):
-    """As TensorFlow Serving does it."""
-    status, answer = ask(all_kinds, signature_name="bfloat16", inputs=[1.0])
-    assert status == 400
-    assert answer["error"] == "Failed to write JSON value for tensor type: bfloat16"
-    assert ask(all_kinds, signature_name="half", instances=[1.0])[0] == 400
-    for name, dtype in (("half", tf.float16), ("bfloat16", tf.float32)):
-        given = {"x": tf.make_tensor_proto([0.5], dtype)}
-        spec = {"name": "m", "signature_name": name}
-        response = predict(all_kinds, model_spec=spec, inputs=given)
-        assert tf.make_ndarray(response.outputs["y"]).astype("float32").tolist() == [0.5]
-
-
 def test_folder_without_a_version_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="expected a version in "):
         stand_in.Model("m", tmp_path)
-
-
-@pytest.mark.slow
-def test_script_prints_the_free_ports_that_it_took_and_stops_by_signal():
-    command = [sys.executable, stand_in.__file__, "--model_name=toy", f"--model_base_path={TOY}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith(f"{stand_in.WHAT}: REST on 127.")
-            with closing(http.client.HTTPConnection(line.split()[-4].rstrip(","))) as connection:
-                connection.request("GET", "/v1/models/toy")
-                assert connection.getresponse().status == 200
-        finally:
-            process.terminate()
-        assert process.wait() == 0
