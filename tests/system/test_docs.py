@@ -1,12 +1,13 @@
-"""The code of the documentation runs as it stands, and its tables are made from results."""
+"""The code of the documentation and its notebooks run, and its tables are made from results."""
 
 import json
 import re
 from pathlib import Path
 
 import matplotlib as mpl
+import nbformat
 import pytest
-from conftest import KERAS_3
+from conftest import KERAS_3, run_python
 
 import tf_leaky
 from benchmarks import pages
@@ -15,6 +16,12 @@ from benchmarks.figure import BLOCKS
 pytestmark = pytest.mark.skipif(not KERAS_3, reason="the pages show Keras 3")
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+RUN = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], 4)
+nbclient.NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
+nbformat.write(notebook, sys.argv[2])
+"""
 
 
 def blocks(page):
@@ -31,6 +38,25 @@ def test_python_of_a_page_runs_in_order(page, tmp_path, monkeypatch):
     namespace = {}
     for block in blocks(page):
         exec(compile(block, page.name, "exec"), namespace)
+
+
+def outputs(notebook):
+    """What each cell shows: its kinds of data, without what TensorFlow logs."""
+    return [
+        [
+            sorted(output.get("data", {"text": 0}))
+            for output in cell.get("outputs", [])
+            if output.get("name") != "stderr"
+        ]
+        for cell in notebook.cells
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_runs_and_is_kept_with_its_outputs(path, tmp_path):
+    made = tmp_path / "made.ipynb"
+    run_python("-c", RUN, path, made, cwd=tmp_path)
+    assert outputs(nbformat.read(made, 4)) == outputs(nbformat.read(path, 4))
 
 
 def test_every_page_says_what_its_reader_can_do_and_is_in_the_contents():

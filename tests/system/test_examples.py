@@ -1,19 +1,18 @@
 """The examples run from end to end, on real data."""
 
-import contextlib
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import KERAS_3, free_ports, slow_under_tf_keras
+from conftest import KERAS_3, free_ports, run_python, slow_under_tf_keras
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -21,12 +20,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def run(name, folder, *arguments, **environment):
     """What an example prints, in a process of its own."""
-    command = [sys.executable, EXAMPLES / f"{name}.py", "--folder", folder, *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    command = [EXAMPLES / f"{name}.py", "--folder", folder, *arguments]
+    return run_python(*command, env=os.environ | environment).stdout
 
 
 def made(printed):
@@ -36,15 +31,7 @@ def made(printed):
     return paths
 
 
-def run_here(name, folder, monkeypatch, *arguments):
-    """Runs an example in this process."""
-    script = EXAMPLES / f"{name}.py"
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(sys, "argv", [str(script), "--folder", str(folder), *arguments])
-    runpy.run_path(str(script), run_name="__main__")
-
-
-def test_digits_learns_saves_reloads_exports_and_plots(tmp_path, monkeypatch):
+def test_digits_learns_saves_reloads_exports_and_plots(tmp_path):
     printed = run("digits", tmp_path, "--epochs", "4")
     accuracy = re.search(r"^accuracy on 450 digits.*: ([\d.]+)", printed, re.MULTILINE)[1]
     assert float(accuracy) > 0.9
@@ -56,21 +43,8 @@ def test_digits_learns_saves_reloads_exports_and_plots(tmp_path, monkeypatch):
 
     picture = tmp_path / "activations.png"
     picture.unlink()
-    run_here("plot_activations", tmp_path, monkeypatch)
+    run("plot_activations", tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "said"),
-    [
-        ("convert", ["--model", "Nope"], "expected --model to be unet or one of"),
-        ("plot_activations", [], "run `make demo` first"),
-    ],
-)
-def test_example_says_what_it_needs(name, arguments, said, tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit):
-        run_here(name, tmp_path, monkeypatch, *arguments)
-    assert said in capsys.readouterr().err
 
 
 def check_picture(path):
@@ -106,13 +80,16 @@ def run_why(name, folder, *arguments):
     return printed
 
 
+LEAKY = ("slope 0.1", "slope 0.25", "trained")
+
+
 def rows_with(text, printed):
     return [line.split() for line in printed.splitlines() if text in line]
 
 
 @slow_under_tf_keras
 def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
-    """A small run of `dying.py`: 2000 nets are within 0.05 of the published shares."""
+    """A small run: 2000 nets are within 0.05 of the published shares."""
     small = ("--nets", "2000", "--trained", "50", "--steps", "300")
     printed = run_why("dying", tmp_path, *small)
     rows = rows_with("  depth", printed)
@@ -120,13 +97,10 @@ def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
     for *_, expected, found, leaky in rows:
         assert float(found) == pytest.approx(float(expected), abs=0.05)
         assert float(leaky) == 0
-    shares = {
-        line[:14].strip(): float(line[14:].split("%")[0])
-        for line in printed.splitlines()
-        if "expected: " in line
-    }
-    assert shares["ReLU"] > 80
-    assert max(shares["slope 0.1"], shares["slope 0.25"], shares["trained"]) < 20
+    shares = dict(re.findall(r"^(.{14}) *([\d.]+)%.*expected: ", printed, re.MULTILINE))
+    relu, *leaky = (float(shares[f"{name:14}"]) for name in ("ReLU", *LEAKY))
+    assert relu > 80
+    assert max(leaky) < 20
 
 
 @slow_under_tf_keras
@@ -186,35 +160,19 @@ def test_distributed_trains_equal_slopes(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["distributed.keras"]
 
 
-@contextlib.contextmanager
-def distributed(folder, *arguments, **environment):
-    """A process of `distributed.py`."""
-    command = [sys.executable, EXAMPLES / "distributed.py", "--folder", folder, *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=os.environ | environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @once
 @pytest.mark.slow
 def test_distributed_is_one_worker_where_tf_config_is_set(tmp_path):
     """As on a cluster: each process is started by itself, here with a chief and a worker."""
     chief, worker = ([f"127.0.0.1:{port}"] for port in free_ports(2))
     cluster = {"chief": chief, "worker": worker}
-    configs = [
-        json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}}) for kind in cluster
-    ]
-    four = (tmp_path, "--epochs", "4")
-    with (
-        distributed(*four, TF_CONFIG=configs[0]) as one,
-        distributed(*four, TF_CONFIG=configs[1]) as other,
-    ):
-        chief, _ = one.communicate()
-        worker, errors = other.communicate()
-    assert (one.returncode, other.returncode) == (0, 0), errors
+    with ThreadPoolExecutor() as pool:
+
+        def one(kind):
+            config = json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}})
+            return run("distributed", tmp_path, "--epochs", "4", TF_CONFIG=config)
+
+        chief, worker = pool.map(one, cluster)
     found = re.search(r"^chief 0: (accuracy [\d.]+, slopes .*)$", chief, re.MULTILINE)[1]
     assert f"worker 0: {found}\n" in worker
     assert "chief 0: the slopes of all 2 workers are equal, bit for bit" in chief
@@ -233,14 +191,19 @@ def test_distributed_is_one_worker_where_tf_config_is_set(tmp_path):
     ],
 )
 def test_distributed_leaves_no_worker_when_it_or_one_is_stopped(whom, number, code, tmp_path):
-    with distributed(tmp_path, "--epochs", "1000") as process:
-        first = process.stdout.readline()
-        pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
-        assert any("epoch 2" in line for line in process.stdout)
-        os.kill(pids[1] if whom == "worker" else process.pid, number)
-        _, errors = process.communicate()
-        assert process.returncode == code
-        if whom == "worker":
-            assert "Received: worker 1, ended by SIGKILL; all were stopped." in errors
-        while any(Path(f"/proc/{pid}").exists() for pid in pids):
-            time.sleep(0.1)
+    command = [sys.executable, EXAMPLES / "distributed.py", "--folder", tmp_path]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "--epochs", "1000"], **pipes) as process:
+        try:
+            first = process.stdout.readline()
+            pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
+            assert any("epoch 2" in line for line in process.stdout)
+            os.kill(pids[1] if whom == "worker" else process.pid, number)
+            _, errors = process.communicate()
+        finally:
+            process.kill()
+    assert process.returncode == code
+    if whom == "worker":
+        assert "Received: worker 1, ended by SIGKILL; all were stopped." in errors
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.1)

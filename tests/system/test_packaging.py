@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import KERAS_3, SLOW_UNDER_TF_KERAS
+from conftest import KERAS_3, SLOW_UNDER_TF_KERAS, run_python
 
 pytestmark = list(SLOW_UNDER_TF_KERAS)
 ROOT = Path(__file__).parents[2]
@@ -21,39 +21,26 @@ PAGES = {
 }
 
 
-def run(*command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """What `make wheel` builds: the sdist from the project, the wheel from the sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
-    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    assert len(list(folder.iterdir())) == 2
+    run_python("-m", "build", "--outdir", folder, ROOT)
+    sdist, wheel = sorted(folder.iterdir(), key=lambda path: path.suffix)
     return wheel, sdist
 
 
-@pytest.fixture(scope="module")
-def first_example():
-    """The README's first example without its picture, and where it found the package."""
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+# Without this project, and whatever else, on Python's path.
+OUTSIDE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def run_first_example(python, site, folder, **environment):
+    """Runs the README's, but for its picture, with the package of `site`; it leaves its files."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     lines = [line for line in block.splitlines() if not line.startswith("plot_leaky_relu")]
-    assert any("export_saved_model(" in line for line in lines)
-    return "\n".join([*lines, "import tf_leaky", "print(tf_leaky.__file__)"])
-
-
-def outside():
-    """The environment without this project, and whatever else, on Python's path."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-
-def run_first_example(python, code, site, folder, **environment):
-    """Runs it in `folder`, with the package of `site`; it must leave its files there."""
-    printed = run(python, "-c", code, cwd=folder, env=outside() | environment)
+    code = "\n".join([*lines, "import tf_leaky", "print(tf_leaky.__file__)"])
+    options = {"cwd": folder, "env": OUTSIDE | environment}
+    printed = run_python("-c", code, python=python, **options).stdout
     assert Path(printed.splitlines()[-1]) == site / "tf_leaky/__init__.py"
     assert (folder / "model.keras").exists()
     assert (folder / "saved_models/mine/1/saved_model.pb").exists()
@@ -90,26 +77,28 @@ def test_floor_is_what_pyproject_asks_for():
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git tells what belongs to the project")
 def test_sdist_holds_the_project(built):
     kept = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *FOLDERS)
-    project = {name for name in run(*kept, cwd=ROOT).split("\0") if (ROOT / name).is_file()}
+    listed = subprocess.run(kept, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    project = {name for name in listed.split("\0") if (ROOT / name).is_file()}
     with tarfile.open(built[1]) as archive:
         files = {each.name.partition("/")[2] for each in archive if each.isfile()}
     assert files == {*project, *PAGES, "PKG-INFO"}
 
 
-def test_wheel_runs_in_another_folder(built, first_example, tmp_path):
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+
+
+def test_wheel_runs_in_another_folder(built, tmp_path):
     site = tmp_path / "site"
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, "--no-deps", "--no-compile", "--target", site, built[0])
-    run_first_example(sys.executable, first_example, site, tmp_path, PYTHONPATH=str(site))
+    run_python(*PIP, "--no-deps", "--no-compile", "--target", site, built[0])
+    run_first_example(sys.executable, site, tmp_path, PYTHONPATH=str(site))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not KERAS_3, reason="an empty environment gets no tf_keras")
-def test_wheel_runs_in_an_empty_environment(built, first_example, tmp_path):
+def test_wheel_runs_in_an_empty_environment(built, tmp_path):
     venv.create(tmp_path / "empty", with_pip=True)
-    python = tmp_path / "empty/bin/python"
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    run(*pip, "install", f"{built[0]}[tensorflow]", cwd=tmp_path, env=outside())
-    run(*pip, "check", cwd=tmp_path, env=outside())
+    options = {"python": tmp_path / "empty/bin/python", "cwd": tmp_path, "env": OUTSIDE}
+    run_python(*PIP, f"{built[0]}[tensorflow]", **options)
+    run_python("-m", "pip", "check", **options)
     (site,) = (tmp_path / "empty/lib").glob("python*/site-packages")
-    run_first_example(python, first_example, site, tmp_path)
+    run_first_example(options["python"], site, tmp_path)
