@@ -101,8 +101,8 @@ NO_OPTIMIZER = ("clone_model", ".h5" if KERAS_3 else "directory")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=cases.names)
 def test_reloaded_model_goes_on_where_the_saved_one_stopped(case, way, tmp_path):
-    if way == ".h5" and not KERAS_3 and "activation" in case.name:
-        pytest.skip("tf_keras loads no such .h5: held below")
+    if way in (".h5", "clone_model") and not KERAS_3 and "activation" in case.name:
+        pytest.skip("tf_keras loads no such .h5, as is held below, and clones another config")
     model, x, y = trained(case)
     again = WAYS[way](model, x, tmp_path)
     again.run_eagerly = True
