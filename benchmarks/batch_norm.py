@@ -30,6 +30,7 @@ BLOCKS = (
     "BatchNormLeakyReLU, per channel",
     "BN + ReLU, recomputed",
 )
+SIDE = 96  # pixels
 SETTINGS: dict[str, dict[str, Any]] = {
     "graph": {},
     "mixed_bfloat16": {"policy": "mixed_bfloat16"},
@@ -46,7 +47,7 @@ def measure(
     settings: tuple[str, ...] = tuple(SETTINGS),
     blocks: tuple[str, ...] = BLOCKS,
     layers: int = 20,
-    side: int = 96,
+    side: int = SIDE,
     count: int = 8,
 ) -> dict[str, Any]:
     """MiB and seconds of each net by setting: medians, spreads and ratios to BN + ReLU."""
@@ -59,7 +60,8 @@ def measure(
                 runs[block].append(_in_a_process(block, setting, layers, side, count))
                 progress.step()
         check(runs)
-        results[setting] = _summary(runs)
+        name = setting if side == SIDE else f"{setting}, {side} x {side} pixels"
+        results[name] = _summary(runs)
     return results
 
 
