@@ -146,7 +146,8 @@ def _shown(size: int) -> str:
 
 
 def _spec(leaf: Any) -> tf.TensorSpec:
-    if not (isinstance(leaf, tf.TensorSpec) or hasattr(leaf, "__array__") or tf.is_tensor(leaf)):
+    is_array = hasattr(leaf, "__array__") and hasattr(leaf, "shape")
+    if not (is_array or isinstance(leaf, tf.TensorSpec) or tf.is_tensor(leaf)):
         raise TypeError(
             f"{_SUBJECT}: expected inputs to be arrays or tf.TensorSpecs. "
             f"Received: inputs={shown(leaf)}. Give what the model is called on, or "
