@@ -153,14 +153,15 @@ def test_blocks_are_compared_by_medians_of_processes(monkeypatch):
 
 
 def test_count_is_what_a_process_holds_after_the_forward_pass():
-    small, large = (kept._in_a_process("DCGAN discriminator", count) for count in (8, 136))
+    net = "DCGAN discriminator"
+    small, large = (kept._in_a_process(net, "held", count) for count in (8, 136))
     grown = {kind: large[kind] - small[kind] for kind in small}
     assert grown["counted"] == pytest.approx(grown["held"], rel=0.1)
     assert grown["peak"] > 0.9 * grown["held"]
 
 
 def test_growth_of_the_count_is_compared_with_that_of_processes(monkeypatch):
-    def run(net, count):
+    def run(net, kind, count):
         return {"held": 2e6 * count, "peak": 2.5e6 * count + 1e8, "counted": 1.9e6 * count + 1e7}
 
     monkeypatch.setattr(kept, "_in_a_process", run)

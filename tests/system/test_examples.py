@@ -97,8 +97,8 @@ def test_relu_nets_die_and_leaky_ones_do_not(tmp_path):
     for *_, expected, found, leaky in rows:
         assert float(found) == pytest.approx(float(expected), abs=0.05)
         assert float(leaky) == 0
-    shares = dict(re.findall(r"^(.{14}) *([\d.]+)%.*expected: ", printed, re.MULTILINE))
-    relu, *leaky = (float(shares[f"{name:14}"]) for name in ("ReLU", *LEAKY))
+    shares = dict(re.findall(r"^  (.{12}) *([\d.]+)%.*expected: ", printed, re.MULTILINE))
+    relu, *leaky = (float(shares[f"{name:12}"]) for name in ("ReLU", *LEAKY))
     assert relu > 80
     assert max(leaky) < 20
 
