@@ -1,13 +1,13 @@
-"""What `activation_memory` counts against what a process holds, as the batch grows.
+"""What `activation_memory` counts against what processes hold, as the batch grows.
 
-Each net takes two training steps in a process of its own, on a small and on a large batch, several
-times. Beside the growth of the count stands that of two medians: of the memory that is held when
-the forward pass is done, and of the peak. The backward pass waits for the first reading, by its
-data. The peak is higher: it includes gradients of the largest layers, which the count leaves out on
-purpose. "fused" is the net that `convert(..., fuse_batch_norm=True)` makes of the one of that name.
-
-TensorFlow takes memory from the system here and returns it at once. By default its allocator for
-CPUs hands out blocks of up to twice the size and keeps them, so that a process holds more.
+Each net takes two training steps in processes of its own, on a small and on a large batch, several
+times. Beside the growth of the count stands that of two medians. "held" is the memory in use when
+the forward pass is done: the backward pass waits for the reading, by its data. There, TensorFlow
+takes memory from the system, and returns it at once. "peak" is that of a process as users have it:
+gradients of the largest layers are in it, and what the default allocator for CPUs adds, which hands
+out blocks of up to twice the size and keeps them. Inputs are there before the first look at the
+memory, so that they count in neither. "fused" is the net that `convert(..., fuse_batch_norm=True)`
+makes of the one of that name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmarks.memory import _peak
 from benchmarks.tables import table
-from benchmarks.timing import quartiles
 
 # Shapes of one example, and the small and the large batch.
 NETS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
@@ -40,32 +39,30 @@ NETS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
 
 
 def measure(*, progress: Any, processes: int = 5, nets: tuple[str, ...] = tuple(NETS)) -> Any:
-    """Bytes for each net: growth of the count and of the peak, with the least and the most."""
+    """MiB for each net: growth of the count, and medians of processes with the least and most."""
     results = {}
     for net in nets:
         progress.start(f"Kept for the backward pass, {net}", processes)
-        runs = []
+        runs: dict[str, list[tuple[dict[str, float], ...]]] = {"held": [], "peak": []}
         for _ in range(processes):
-            runs.append([_in_a_process(net, count) for count in NETS[net][1]])
+            for kind, found in runs.items():
+                found.append(tuple(_in_a_process(net, kind, count) for count in NETS[net][1]))
             progress.step()
-        counted = (runs[0][1]["counted"] - runs[0][0]["counted"]) / 2**20
-        grown = {
-            kind: [(large[kind] - small[kind]) / 2**20 for small, large in runs]
-            for kind in ("held", "peak")
-        }
-        held, peak = (statistics.median(each) for each in grown.values())
-        results[net] = {
-            "counted, MiB": counted,
-            "held, MiB": held,
-            "held, quartiles": quartiles(grown["held"]),
-            "counted / held": counted / held,
-            "peak, MiB": peak,
-            "peak, quartiles": quartiles(grown["peak"]),
-            "counted / peak": counted / peak,
-        }
+        small, large = runs["held"][0]
+        counted = (large["counted"] - small["counted"]) / 2**20
+        results[net] = {"counted, MiB": counted}
+        for kind, found in runs.items():
+            grown = [(large[kind] - small[kind]) / 2**20 for small, large in found]
+            median = statistics.median(grown)
+            results[net] |= {
+                f"{kind}, MiB": median,
+                f"{kind}, least": min(grown),
+                f"{kind}, most": max(grown),
+                f"counted / {kind}": counted / median,
+            }
         stock = net.removesuffix(", fused")
         if stock != net and stock in results:
-            results[net]["peak / stock"] = peak / results[stock]["peak, MiB"]
+            results[net]["peak / stock"] = results[net]["peak, MiB"] / results[stock]["peak, MiB"]
     return results
 
 
@@ -74,18 +71,18 @@ def report(results: dict[str, Any]) -> str:
     return table("Growth from a small batch to a large one", results)
 
 
-def _in_a_process(net: str, count: int) -> dict[str, float]:
+def _in_a_process(net: str, kind: str, count: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.kept", net, str(count)]
     # Large blocks come from the system, and there is one heap, so that it has no holes.
     quiet = os.environ | {
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
+        "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": str(int(kind == "held")),
         "MALLOC_ARENA_MAX": "1",
         "MALLOC_MMAP_THRESHOLD_": "65536",
     }
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
     if done.returncode:
-        raise RuntimeError(f"{net}, {count}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{net}, {kind}, {count}: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
