@@ -139,9 +139,10 @@ class Functions(layers.Layer):
         self.by_name = {"inner": relu.nn}
         self.in_a_list = [relu.function]
         self.last = relu.nn if LEGACY else relu.spelled(tf.keras.ops.relu)
+        self.again = self.last  # one function, two places: one slope
 
     def call(self, x):
-        x = self.by_name["inner"](self.d(x))
+        x = self.again(self.by_name["inner"](self.d(x)) - 0.1)
         return self.last(self.in_a_list[0](x - 0.1) - 0.1)
 
 
@@ -229,7 +230,7 @@ add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)
 add("takes activation, privately", lambda: around(TakesTwo()), relus=2)
 add("takes activation, a layer", lambda: around(Takes(5, relu.layer())), relus=1)
-add("functions in a dict and a list", lambda: around(Functions()), relus=3)
+add("functions in a dict and a list", lambda: around(Functions()), relus=4)
 add("LeakyReLU and PReLU inside", lambda: around(Leaky()), slopes=1)
 add(
     "relu named in call", lambda: around(CallsRelu(name="calls")), relus=1, stays=1, left=("calls",)

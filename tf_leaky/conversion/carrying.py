@@ -36,12 +36,20 @@ class Converted:
     In a file:
 
         {"name": ..., "layer": {the user's layer, serialised by Keras},
-         "replaced": [{"at": ["blocks", 0, "act"], "by": {a layer or function, serialised}}, ...]}
+         "replaced": [{"at": ["blocks", 0, "act"], "by": {a layer or function, serialised}},
+                      {"at": ["act"], "as_at": {a place above, whose layer this is}}, ...]}
     """
 
     def get_config(self) -> dict[str, Any]:
         """Returns the config of the user's layer, and its present replacements."""
         own = user_class(self)
+        first: dict[int, Any] = {}  # places, by what is there
+        replaced = []
+        for place in places_of(self):
+            found = at(self, place)
+            before = first.setdefault(id(found), place)
+            by = {"by": serialized(found)} if before is place else {"as_at": before}
+            replaced.append({"at": place, **by})
         return {
             "name": self.name,  # type: ignore[attr-defined]
             "layer": {
@@ -50,9 +58,7 @@ class Converted:
                 "config": config_of(self),
                 "registered_name": registered_name(own),
             },
-            "replaced": [
-                {"at": place, "by": serialized(at(self, place))} for place in places_of(self)
-            ],
+            "replaced": replaced,
         }
 
     def build_from_config(self, config: dict[str, Any]) -> None:
@@ -69,7 +75,11 @@ class Converted:
         """
         with known(custom_objects or {}):
             own = _class_of(config["layer"])
-            replaced = {tuple(each["at"]): deserialized(each["by"]) for each in config["replaced"]}
+            replaced: dict[Any, Any] = {}
+            for each in config["replaced"]:
+                shared = "as_at" in each
+                by = replaced[tuple(each["as_at"])] if shared else deserialized(each["by"])
+                replaced[tuple(each["at"])] = by
             with known({own.__name__: own}):
                 return with_replaced(own, config["layer"]["config"], replaced)
 
