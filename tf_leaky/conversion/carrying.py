@@ -43,11 +43,11 @@ class Converted:
     def get_config(self) -> dict[str, Any]:
         """Returns the config of the user's layer, and its present replacements."""
         own = user_class(self)
-        first: dict[int, Any] = {}  # places, by what is there
+        first: dict[int, Any] = {}  # places by id, with what is there, so that no id is used again
         replaced = []
         for place in places_of(self):
             found = at(self, place)
-            before = first.setdefault(id(found), place)
+            before, _ = first.setdefault(id(found), (place, found))
             by = {"by": serialized(found)} if before is place else {"as_at": before}
             replaced.append({"at": place, **by})
         return {
