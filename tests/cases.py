@@ -31,11 +31,6 @@ class Function:
         """The slopes that it computes with."""
         return np.maximum(self.alpha, 1e-3) if self.positive else self.alpha
 
-    @property
-    def bounded(self):
-        """Whether some of its slopes are at the bound, where its derivatives are no slopes of f."""
-        return self.positive and np.any(self.alpha <= 1e-3)
-
     def __call__(self, x, alpha=None):
         if self.trained:
             return leaky_relu(x, alpha, positive_alpha=self.positive)

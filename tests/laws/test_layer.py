@@ -157,16 +157,13 @@ def test_training_moves_trained_slopes_only(case, rng):
 
 
 @pytest.mark.parametrize("case", [case for case in cases.LAYERS if case.positive], ids=cases.names)
-@pytest.mark.parametrize("rate", [1e-2, 1e30])
-def test_slopes_stay_positive_at_any_learning_rate(case, rate, rng):
+def test_slopes_stay_positive_at_a_huge_learning_rate(case, rng):
     layer = case.make()
     x = -np.abs(data(case, rng, 8))  # a larger slope is a larger loss: it is pushed down
     options = {"loss": lambda y, p: tf.reduce_mean(-p, axis=-1), "jit_compile": True}
-    fitted(layer, x, x, rate, epochs=4, **options)
+    fitted(layer, x, x, 1e30, epochs=2, **options)
     (slopes,) = layer.get_weights()
-    assert (slopes >= 1e-3).all()
-    if rate == 1e30:
-        np.testing.assert_array_equal(slopes, np.full_like(slopes, 1e-3))
+    np.testing.assert_array_equal(slopes, np.full_like(slopes, 1e-3))
 
 
 def test_averages_of_slopes_are_bounded_where_they_are_used():
