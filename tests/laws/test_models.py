@@ -509,6 +509,16 @@ def test_class_that_is_not_known_is_named():
         Converted.from_config({"name": "gone", "layer": gone, "replaced": []})
 
 
+@pytest.mark.parametrize("place", [["last"], [["act"]], 7, None])
+def test_place_that_is_not_above_in_a_config_is_named(place):
+    config = convert(sequential(OfItsOwn()), alpha=0.2).layers[-1].get_config()
+    config["replaced"] += [{"at": ["last"], "as_at": place}]
+    with pytest.raises(
+        ValueError, match=r"as_at to be one of the places above it\. Received: as_at="
+    ):
+        Converted.from_config(config)
+
+
 class Eager(layers.Layer):
     """Has to be run eagerly, which Keras 3 learns in its first call only."""
 

@@ -71,17 +71,30 @@ class Converted:
         """Returns a layer of the user's class that a config names.
 
         Raises:
-            ValueError: If the class isn't known, or no longer has these places.
+            ValueError: If the class isn't known, or a place is said to have the layer of one that
+                isn't above it.
         """
         with known(custom_objects or {}):
             own = _class_of(config["layer"])
             replaced: dict[Any, Any] = {}
             for each in config["replaced"]:
-                shared = "as_at" in each
-                by = replaced[tuple(each["as_at"])] if shared else deserialized(each["by"])
-                replaced[tuple(each["at"])] = by
+                replaced[tuple(each["at"])] = _replacement(each, replaced)
             with known({own.__name__: own}):
                 return with_replaced(own, config["layer"]["config"], replaced)
+
+
+def _replacement(item: dict[str, Any], above: dict[Any, Any]) -> Any:
+    """Returns what an item of "replaced" puts at its place; `above` has that of earlier places."""
+    if "by" in item:
+        return deserialized(item["by"])
+    try:
+        return above[tuple(item["as_at"])]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            "Converted: expected as_at to be one of the places above it. Received: "
+            f"as_at={shown(item.get('as_at'))} at {shown(item['at'])}, below {shown([*above])}. "
+            "Save the converted model again."
+        ) from error
 
 
 def _shapes(value: Any) -> Any:
