@@ -519,6 +519,22 @@ def test_place_that_is_not_above_in_a_config_is_named(place):
         Converted.from_config(config)
 
 
+class SetLater(layers.Layer):
+    """Whoever makes it sets its activation, without which it can't be called."""
+
+    act = None
+
+    def call(self, x):
+        return self.act(x)
+
+
+def test_activation_that_is_set_from_outside_is_changed():
+    layer = SetLater()
+    layer.act = layers.ReLU()
+    new = convert(sequential(layer), alpha=0.5)
+    np.testing.assert_array_equal(new(-np.ones((1, 4))), [[-0.5] * 4])
+
+
 class Eager(layers.Layer):
     """Has to be run eagerly, which Keras 3 learns in its first call only."""
 

@@ -66,6 +66,28 @@ class BuiltByCall(layers.Layer):
         return self.after(self.second(self.first(x)))
 
 
+class LazyInCall(layers.Layer):
+    """Its activation, None until then, is made together with another layer."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.act = layers.Dense(5), None
+
+    def call(self, x):
+        if self.act is None:
+            self.act = relu.layer()
+            self.dense = layers.Dense(4)
+        return self.act(self.dense(self.first(x)))
+
+
+class LazyInBuild(LazyInCall):
+    def build(self, shape):
+        self.first.build(shape)
+        self.dense, self.act = layers.Dense(4), relu.layer()
+        self.dense.build((None, 5))
+        super().build(shape)
+
+
 class Kept(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -225,6 +247,8 @@ add("private attributes", lambda: around(Private()), relus=1)
 add("given names, registered", lambda: around(Named()), relus=2)
 add("built in build", lambda: around(BuiltLate()), relus=1)
 add("built by the first call", lambda: around(BuiltByCall()), relus=1)
+add("made lazily in the first call", lambda: around(LazyInCall()), relus=1)
+add("made lazily in build", lambda: around(LazyInBuild()), relus=1)
 add("a dict and a tuple of layers", lambda: around(Kept()), relus=4)
 add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)

@@ -290,10 +290,10 @@ def _converted(own: Any, late: bool) -> Any:
 
         @functools.wraps(own.call)
         def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-            result = own.call(self, *arguments, **keywords)
-            if not self._tf_leaky.waiting:
-                return result
-            _place(self)
+            if self._tf_leaky.waiting:
+                with contextlib.suppress(Exception):  # it may call what is None until now
+                    own.call(self, *arguments, **keywords)
+                _place(self, for_none=True)
             return own.call(self, *arguments, **keywords)
 
         call.__signature__ = inspect.signature(own.call)  # type: ignore[attr-defined]
@@ -304,7 +304,7 @@ def _converted(own: Any, late: bool) -> Any:
         def build(self: Any, *arguments: Any, **keywords: Any) -> None:
             with _built_once(self._tf_leaky.replaced.values()):
                 own.build(self, *arguments, **keywords)
-            _place(self)
+            _place(self, for_none=True)
 
         within["build"] = build
     kind = type(own.__name__, (Converted, own), within)
@@ -331,13 +331,16 @@ def _built_once(layers: Iterable[Any]) -> Iterator[None]:
                 vars(each)["build"] = before[id(each)]
 
 
-def _place(layer: Any) -> None:
-    """Puts the replacements in place, as far as their places exist."""
+def _place(layer: Any, *, for_none: bool = False) -> None:
+    """Puts the replacements in place, as far as their places exist.
+
+    `build` or `call` may still make what is None, and other layers with it, so it is replaced only
+    with `for_none`.
+    """
     # While `from_config` makes it, a layer that builds itself has none yet.
     waiting = layer._tf_leaky.waiting if hasattr(layer, "_tf_leaky") else {}
     for place, value in list(waiting.items()):
-        try:
-            put(layer, list(place), value)
-        except LookupError:  # not there yet
-            continue
-        del waiting[place]
+        with contextlib.suppress(LookupError):  # not there yet
+            if for_none or at(layer, list(place)) is not None:
+                put(layer, list(place), value)
+                del waiting[place]
