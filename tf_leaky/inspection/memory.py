@@ -15,7 +15,7 @@ from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.conversion.convert import convert
 from tf_leaky.inspection.graphs import Kept, kept_by
-from tf_leaky.inspection.probing import Target, probed
+from tf_leaky.inspection.probing import Target, probed, unused_name
 from tf_leaky.keras_compat import call_traced, functions_in_line
 from tf_leaky.structure import layers_within
 
@@ -168,9 +168,6 @@ def _spec(leaf: Any) -> tf.TensorSpec:
 class _Trace:
     """A training step of a model, in which each layer's operations have their own name scope.
 
-    Args:
-        model: The model.
-
     Attributes:
         names: The rows of the table, in the order of the calls; the first is the model.
     """
@@ -211,12 +208,8 @@ class _Trace:
         layer = target.holder
         self._way.append(target.name)
         if id(layer) not in self._marks:
-            name, count = "/".join(self._way), 1
-            while name in self.names:
-                count += 1
-                name = f"{'/'.join(self._way)} #{count}"
             self._marks[id(layer)] = len(self.names)
-            self.names.append(name)
+            self.names.append(unused_name("/".join(self._way), self.names, "{} #{}"))
         try:
             with functions_in_line(layer), tf.name_scope(self._scope(self._marks[id(layer)])):
                 return original(*arguments, **keywords)
