@@ -123,7 +123,8 @@ def convert(
             _log.info("convert: %s: ReLU left alone, as no alpha is given", host.name)
             return None
         slope = float(alpha if slope == "plain" else slope)
-        _log.info("convert: %s: %s to slope %g", host.name, _name(found), slope)
+        name = getattr(found, "__name__", type(found).__name__)
+        _log.info("convert: %s: %s to slope %g", host.name, name, slope)
         if found is not host and not trainable_alpha and slope == DEFAULT_ALPHA:
             return leaky_relu
         return _ours(found, host, slope, trained=bool(trainable_alpha), axis=axis)
@@ -144,10 +145,6 @@ def _checked_alpha(alpha: Any) -> float | None:
             f"Received: alpha={shown(number.tolist())}. Give one slope for all activations."
         )
     return float(number)
-
-
-def _name(found: Any) -> str:
-    return str(getattr(found, "__name__", type(found).__name__))
 
 
 def _ours(found: Any, host: Any, slope: float, *, trained: bool, axis: Any) -> LeakyReLU:

@@ -65,10 +65,7 @@ def _slope_of_call(layer: Any) -> float | str | None:
 @functools.cache
 def _operations() -> set[type]:
     """Returns the classes that Keras uses for these functions on symbolic tensors."""
+    functions = {*RELUS, *LEAKY_RELUS} - (set() if LEGACY else {tf.nn.relu, tf.nn.leaky_relu})
     x = tf.keras.Input((1,), name="x")
-    made = []
-    for function in {*RELUS, *LEAKY_RELUS} - (
-        {tf.nn.relu, tf.nn.leaky_relu} if not LEGACY else set()
-    ):
-        made.append(type(operations_of(tf.keras.Model(x, function(x), name="one"))[-1]))
-    return set(made)
+    models = [tf.keras.Model(x, function(x), name="one") for function in functions]
+    return {type(operations_of(model)[-1]) for model in models}

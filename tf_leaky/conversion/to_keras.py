@@ -60,12 +60,9 @@ def to_keras(model: Any) -> Any:
             return split(found, rule(activation, found))
         if not isinstance(found, LeakyReLU):
             return None
-        fixed = not found.trainable_alpha and found.axis is None
-        if id(found) in ranks:
-            return _to_prelu(found, host, ranks[id(found)])
-        if fixed and found.alpha >= 0:
-            return keras_leaky_relu(found.alpha, **identity_of(found))
-        return _to_prelu(found, host)
+        if found.trainable_alpha or found.axis is not None or found.alpha < 0 or id(found) in ranks:
+            return _to_prelu(found, host, ranks.get(id(found)))
+        return keras_leaky_relu(found.alpha, **identity_of(found))
 
     new = copied(model, rule, subject="to_keras", carry=False)
     check_none_of_ours(new)
