@@ -98,11 +98,11 @@ def checked_version(version: Any) -> int | None:
 
 def check_free(base: Path, version: int | None) -> None:
     """Raises FileExistsError if the version exists."""
-    name = None if version is None else publishing.taken(base, version)
-    if name is not None:
+    there = {} if version is None else publishing.versions(base)
+    if version in there:
         raise FileExistsError(
             f"{_SUBJECT}: expected a version that doesn't exist yet. "
-            f"Received: version={shown(version)}, and {str(base / name)!r} exists. "
+            f"Received: version={shown(version)}, and {str(base / there[version])!r} exists. "
             "Give None for the next version."
         )
 

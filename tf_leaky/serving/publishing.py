@@ -98,11 +98,6 @@ def _remove_stale(base: Path) -> None:
                     os.close(lock)
 
 
-def taken(base: Path, version: int) -> str | None:
-    """Returns the name under which a version is in `base`, or None."""
-    return _versions(base).get(version)
-
-
 def publish(folder: Path, base: Path, version: int | None) -> Path:
     """Renames `folder`, once it is on the disk, to a version that doesn't exist yet.
 
@@ -120,7 +115,7 @@ def publish(folder: Path, base: Path, version: int | None) -> Path:
     """
     _sync_tree(folder)
     while True:
-        there = _versions(base)
+        there = versions(base)
         number = 1 + max(there, default=0) if version is None else version
         if number > MAX_VERSION:
             raise OverflowError(number)
@@ -137,7 +132,7 @@ def publish(folder: Path, base: Path, version: int | None) -> Path:
             return target
 
 
-def _versions(base: Path) -> dict[int, str]:
+def versions(base: Path) -> dict[int, str]:
     """Returns the names in `base` that a server reads as versions, by their numbers."""
     names = [path.name for path in base.iterdir()] if base.is_dir() else []
     numbers = {int(name): name for name in names if _VERSION.fullmatch(name)}
