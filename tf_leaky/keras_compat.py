@@ -78,20 +78,14 @@ def write(archive: Any, path: Any) -> None:
     `tf.saved_model.save` would not do: under Keras 3, every request to what it writes fails in a
     server.
     """
-    if LEGACY:
-        with _no_report():
-            archive.write_out(str(path))
-    else:
+    if not LEGACY:
         archive.write_out(str(path), verbose=False)
-
-
-@contextlib.contextmanager
-def _no_report() -> Iterator[None]:
-    """Makes tf_keras log what it would print: for this thread alone, unlike `sys.stdout`."""
+        return
+    # tf_keras logs what it would print: in this thread alone, unlike with another `sys.stdout`.
     loud = tf.keras.utils.is_interactive_logging_enabled()
     tf.keras.utils.disable_interactive_logging()
     try:
-        yield
+        archive.write_out(str(path))
     finally:
         if loud:
             tf.keras.utils.enable_interactive_logging()
