@@ -327,9 +327,9 @@ def _config_without_functions(layer: Any) -> dict[str, Any]:
     odd = {
         name: tf.keras.activations.linear
         for name, value in attributes(layer).items()
-        if name.endswith("activation") and callable(value) and not hasattr(value, "__name__")
+        if is_activation_function([name], value) and not hasattr(value, "__name__")
     }
-    if is_layer(layer) and any(not is_layer(getattr(layer, name)) for name in odd):
+    if odd:
         shadow = object.__new__(type(layer))  # the layer itself must not change
         vars(shadow).update(vars(layer), **odd)
         layer = shadow
