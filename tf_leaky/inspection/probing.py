@@ -265,7 +265,6 @@ def batches(data: Any, *, subject: str) -> Iterator[Any]:
     Arrays (one, or a list or dict of them for several inputs) are split into batches. The
     others yield batches; if these are tuples, the inputs come first, as in `fit`.
     """
-    check_data(data, subject=subject)
     if _is_arrays(data):
         for start in range(0, int(tf.nest.flatten(data)[0].shape[0]), BATCH):
             yield tf.nest.map_structure(lambda part, at=start: part[at : at + BATCH], data)
