@@ -251,9 +251,7 @@ def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> d
     return sizes
 
 
-def checked_keras_object(
-    kind: str, value: Any, *, of: str = "alpha", subject: str = "LeakyReLU"
-) -> Any:
+def checked_keras_object(kind: str, value: Any, *, of: str, subject: str) -> Any:
     """Returns the Keras constraint, regularizer or initializer that `value` stands for.
 
     Names and configs come from files. tf_keras would import any module that a config names, and
