@@ -165,7 +165,6 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
 
 
 def _writer(log_dir: Any) -> Any:
-    """Returns a writer of TensorBoard's files."""
     try:
         with contextlib.suppress(FileNotFoundError):
             Path(log_dir).lstat()  # of a path that is too long, TensorFlow would create a part

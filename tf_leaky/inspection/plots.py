@@ -211,7 +211,6 @@ def _draw_distributions(ax: Any, name: str, seen: Seen, *, small: bool) -> None:
 
 
 def _draw_slopes(ax: Any, slopes: np.ndarray, *, small: bool) -> None:
-    """Draws a mark for each slope along a line."""
     ax.plot(slopes, np.zeros_like(slopes), "|", color=COLOURS[2], markersize=6 if small else 10)
     ax.set_yticks([])
     ax.tick_params(labelsize="xx-small" if small else "small")
