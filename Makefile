@@ -48,7 +48,7 @@ test-floor: .venv-floor/ready  ## As test-all, on the oldest Python, TensorFlow 
 	.venv-floor/bin/python -m pytest $(PARALLEL)
 	TF_USE_LEGACY_KERAS=1 .venv-floor/bin/python -m pytest $(PARALLEL)
 
-zoo: $(READY)  ## Models of libraries from PyPI, each in an environment of its own in .zoo: half an hour
+zoo: $(READY)  ## Models of libraries from PyPI, each in an environment of its own in .zoo
 	PYTHONPATH=.:tests $(BIN)/python -m zoo_of_libraries
 
 goldens: $(READY)  ## Adds this version's files under both Kerases, which every later one has to load

@@ -20,7 +20,6 @@ ENVIRONMENTS = ROOT / ".zoo"
 TRIALS = ["stock_clone", "converted", "alpha", "frozen", "back"]
 FILES = ["reload stock", "reload sloped", "reload frozen", "reload back"]
 COLUMNS = ["build", *TRIALS, *FILES]
-IMAGES = "scikit-image imageio tifffile lazy-loader"
 PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
@@ -30,7 +29,6 @@ class Library:
 
     packages: str
     legacy: bool = False
-    settings: tuple = ()
 
 
 LIBRARIES = {
@@ -40,16 +38,6 @@ LIBRARIES = {
     "keras_rs": Library("keras-rs==0.4.0 dm-tree"),
     "spektral": Library("spektral==1.3.1 networkx lxml", legacy=True),
     "larq": Library("larq==0.14.0 terminaltables", legacy=True),
-    "stardist": Library(
-        "stardist==0.9.2 csbdeep==0.8.2 numba llvmlite networkx " + IMAGES, legacy=True
-    ),
-    "segmentation_models": Library(
-        "segmentation-models==1.0.1 image-classifiers==1.0.0 efficientnet==1.1.1 "
-        "Keras-Applications==1.0.8 " + IMAGES,
-        legacy=True,
-        settings=(("SM_FRAMEWORK", "tf.keras"),),
-    ),
-    "keras_unet_collection": Library("keras-unet-collection==0.1.13", legacy=True),
     "qkeras": Library(
         "QKeras==0.9.0 pyparser==1.0 tensorflow-model-optimization==0.8.1 dm-tree networkx",
         legacy=True,
@@ -79,9 +67,12 @@ def tried(name):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     paths = [str(ROOT), str(ROOT / "tests")]
-    settings = dict(LIBRARIES[name].settings) | {"PYTHONPATH": os.pathsep.join(paths)}
-    settings |= {"TF_USE_LEGACY_KERAS": str(int(LIBRARIES[name].legacy))}
-    settings |= {"PYTHONUTF8": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    settings = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TF_USE_LEGACY_KERAS": str(int(LIBRARIES[name].legacy)),
+        "PYTHONUTF8": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
     for reload in ("", "reload"):
         command = [python, "-m", "zoo_of_libraries.trials", name, folder, reload]
         done = subprocess.run([each for each in command if each], env=os.environ | settings)
