@@ -25,7 +25,7 @@ QUICK = {
     "a model for each frame",
     "given names, registered",
     "built in build",
-    "a dict and a tuple of layers",
+    "dicts and tuples of layers",
     "layers in layers",
     "functions in a dict and a list",
     "LeakyReLU and PReLU inside",

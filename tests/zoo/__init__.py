@@ -10,7 +10,7 @@ ROOMS = [
     importlib.import_module(f"zoo.{name}")
     for name in (
         *("architectures", "compiled", "custom_layers", "functional_classes"),
-        *("functions", "later", "sharing", "subclassed"),
+        *("functions", "sharing", "subclassed"),
     )
 ]
 

@@ -79,45 +79,27 @@ def targets(model, x):
 
 
 add(
-    "closures of one name",
+    "closures of one name, and a lambda",
     lambda: fitted(
         two_outputs(),
         optimizer=tf.keras.optimizers.Adam(0.01),
         loss={"a": scaled(1.0), "b": scaled(5.0)},
-        metrics={"a": [scaled(2.0)], "b": [scaled(3.0), absolute]},
+        metrics={
+            "a": [scaled(2.0), lambda y, p: tf.reduce_mean(y - p)],
+            "b": [scaled(3.0), tf.keras.metrics.MeanSquaredError(name="error")],
+        },
         loss_weights={"a": 0.5, "b": 2.0},
     ),
     relus=1,
     compiled=True,
 )
 add(
-    "lambdas as loss and metric",
+    "its own classes, weighted metrics, clipped gradients, averaged weights",
     lambda: fitted(
         plain(),
-        optimizer="sgd",
-        loss=lambda y, p: tf.reduce_mean(tf.square(y - p), axis=-1),
-        metrics=[lambda y, p: tf.reduce_mean(tf.abs(y - p), axis=-1), "mae"],
-    ),
-    relus=2,
-    compiled=True,
-)
-add(
-    "a loss, a metric and a schedule of its own classes",
-    lambda: fitted(
-        plain(),
-        optimizer=tf.keras.optimizers.RMSprop(Falling(), momentum=0.9),
+        optimizer=tf.keras.optimizers.AdamW(Falling(), clipnorm=1.0, use_ema=True),
         loss=Huge(3.0),
-        metrics=[Largest(), "mse", absolute],
-    ),
-    relus=2,
-    compiled=True,
-)
-add(
-    "weighted metrics, clipped gradients, averaged weights",
-    lambda: fitted(
-        plain(),
-        optimizer=tf.keras.optimizers.AdamW(0.01, clipnorm=1.0, weight_decay=0.1, use_ema=True),
-        loss="mse",
+        metrics=[Largest(), "mse"],
         weighted_metrics=[absolute],
     ),
     relus=2,

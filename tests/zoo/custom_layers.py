@@ -1,11 +1,14 @@
 """Layers that users write, with activations inside; none of them names its parts but one."""
 
+import collections
+
 import tensorflow as tf
 
 from zoo.table import LEGACY, add, leaky, normal, prelu, relu
 
 layers = tf.keras.layers
 register = tf.keras.utils.register_keras_serializable(package="zoo")
+Acts = collections.namedtuple("Acts", ["inner", "outer"])
 
 
 def around(layer, size=6):
@@ -97,11 +100,30 @@ class Kept(layers.Layer):
             "more": [layers.Dense(4), relu.layer()],
         }
         self.pair = (relu.layer(), relu.layer())
+        self.acts = Acts(relu.layer(), relu.nn)
 
     def call(self, x):
         x = self.pair[0](self.parts["act"](self.parts["d"](x)) - 0.1)
         x = self.parts["more"][1](self.parts["more"][0](x))
-        return self.pair[1](x - 0.1)
+        x = self.pair[1](x - 0.1)
+        return self.acts.outer(self.acts.inner(x - 0.1) - 0.1)
+
+
+class NoKeywords(layers.Layer):
+    """Its constructor takes none of the arguments of every layer, and it keeps a list of pairs."""
+
+    def __init__(self, units=5):
+        super().__init__()
+        self.units = units
+        self.pairs = [(layers.Dense(units), relu.layer()), (layers.Dense(units), prelu())]
+
+    def call(self, x):
+        for dense, act in self.pairs:
+            x = act(dense(x))
+        return x
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
 
 
 class Outer(layers.Layer):
@@ -136,22 +158,6 @@ class Takes(layers.Layer):
     def get_config(self):
         activation = tf.keras.activations.serialize(self.activation)
         return super().get_config() | {"units": self.units, "activation": activation}
-
-
-class TakesTwo(layers.Layer):
-    """The same, kept private and handed to another layer."""
-
-    def __init__(self, activation="relu", **kwargs):
-        super().__init__(**kwargs)
-        self._fn = tf.keras.activations.get(relu.string)
-        self.given = activation
-        self.d = layers.Dense(5, activation=self._fn)
-
-    def call(self, x):
-        return self._fn(self.d(x) - 0.1)
-
-    def get_config(self):
-        return super().get_config() | {"activation": self.given}
 
 
 class Functions(layers.Layer):
@@ -243,16 +249,52 @@ class NoConfig(layers.Layer):
         raise NotImplementedError("NoConfig has no config")
 
 
+class Part(layers.Layer):
+    """A function among its arguments, and no `get_config`: only its owner can make it again."""
+
+    def __init__(self, width, act, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.act = layers.Dense(width), act
+
+    def build(self, shape):
+        self.dense.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        return self.act(self.dense(x) - 0.2)
+
+
+class Parts(layers.Layer):
+    def __init__(self, width=4, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def build(self, shape):
+        self.parts = [Part(self.width, relu.nn, name=f"part_{i}") for i in range(2)]
+        for part in self.parts:
+            part.build(shape)
+            shape = (*shape[:-1], self.width)
+        super().build(shape)
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+    def get_config(self):
+        return super().get_config() | {"width": self.width}
+
+
 add("private attributes", lambda: around(Private()), relus=1)
 add("given names, registered", lambda: around(Named()), relus=2)
 add("built in build", lambda: around(BuiltLate()), relus=1)
 add("built by the first call", lambda: around(BuiltByCall()), relus=1)
 add("made lazily in the first call", lambda: around(LazyInCall()), relus=1)
 add("made lazily in build", lambda: around(LazyInBuild()), relus=1)
-add("a dict and a tuple of layers", lambda: around(Kept()), relus=4)
+add("dicts and tuples of layers", lambda: around(Kept()), relus=6)
+add("no keyword arguments", lambda: around(NoKeywords()), relus=1, slopes=1)
 add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)
-add("takes activation, privately", lambda: around(TakesTwo()), relus=2)
 add("takes activation, a layer", lambda: around(Takes(5, relu.layer())), relus=1)
 add("functions in a dict and a list", lambda: around(Functions()), relus=4)
 add("LeakyReLU and PReLU inside", lambda: around(Leaky()), slopes=1)
@@ -260,6 +302,7 @@ add(
     "relu named in call", lambda: around(CallsRelu(name="calls")), relus=1, stays=1, left=("calls",)
 )
 add("layers as arguments", lambda: around(Given(layers.Dense(4), relu.layer())), relus=1)
+add("parts without a config", lambda: around(Parts()), relus=2)
 add("a wrapper", lambda: around(Wrapped(layers.Dense(4, activation=relu.string))), relus=2)
 add("no config", lambda: around(NoConfig(tf.abs, 4, name="odd")), refused=("odd", "get_config"))
 
@@ -268,12 +311,6 @@ def used_twice():
     layer = Private(6)
     x = tf.keras.Input((6,))
     return tf.keras.Model(x, layers.Dense(2)(layer(layer(x)))), normal(5, 6)
-
-
-def several_of_a_class():
-    x = tf.keras.Input((6,))
-    y = layers.Add()([Private()(x), Private()(x)])
-    return tf.keras.Model(x, Named(3)(Private()(y))), normal(5, 6)
 
 
 def in_a_sequential():
@@ -294,5 +331,4 @@ class OwnLast(Private):
 
 
 add("one layer used twice", used_twice, relus=2)
-add("several layers of a class", several_of_a_class, relus=5)
 add("custom layers in a Sequential", in_a_sequential, relus=3)

@@ -102,6 +102,26 @@ class Stack(tf.keras.Sequential):
         return self(x) / 2
 
 
+class Distilled(tf.keras.Model):
+    """Its constructor takes inputs, outputs and a number."""
+
+    def __init__(self, inputs, outputs, temperature=1.0, **kwargs):
+        super().__init__(inputs, outputs, **kwargs)
+        self.temperature = temperature
+
+    def soft(self, x):
+        return tf.nn.softmax(self(x) / self.temperature)
+
+    def get_config(self):
+        return super().get_config() | {"temperature": self.temperature}
+
+
+def distilled():
+    x = tf.keras.Input((6,))
+    y = relu(layers.Dense(5)(x))
+    return Distilled(x, layers.Dense(3, activation=relu.string)(y), 2.0), normal(5, 6)
+
+
 def graph():
     x = tf.keras.Input((6,))
     y = layers.Dense(5, activation=relu.string)(x)
@@ -121,12 +141,6 @@ def of_a_part():
     """A feature extractor: the outputs of a layer within, under another class, with methods."""
     whole = tf.keras.Model(*graph())
     return Methods(whole.input, [whole.layers[2].output, whole.output]), normal(5, 6)
-
-
-def within():
-    x = tf.keras.Input((6,))
-    y = Backbone(4)(layers.Dense(6)(x))
-    return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, 6)
 
 
 def extractor(**kwargs):
@@ -151,5 +165,5 @@ add("a task with a backbone", lambda: (Task(Backbone(4)), normal(5, 6)), relus=3
 add("a model with a train_step", steps, relus=2, compiled=True)
 add("a class that makes its graph", lambda: (Handmade(), normal(5, 6)), relus=2)
 add("a feature extractor", of_a_part, relus=2)
-add("a backbone in a model", within, relus=2)
+add("a model that takes more", distilled, relus=2)
 add("a subclass of Sequential", lambda: (stack(), normal(5, 6)), relus=2)

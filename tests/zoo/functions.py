@@ -39,6 +39,15 @@ def operators():
     return tf.keras.Model(x, relu(-y)[:, :3]), normal(5, 6)
 
 
+def functions_within_models():
+    """In a model that is called twice, and around it."""
+    inner_x = tf.keras.Input((5,))
+    y = relu(layers.Dense(4)(inner_x))
+    inner = tf.keras.Model(inner_x, relu(layers.Dense(3)(y)) + 1.0, name="inner")
+    x = tf.keras.Input((5,))
+    return tf.keras.Model(x, [inner(x), relu(inner(x * 2.0) - 1.2)]), normal(3, 5)
+
+
 GIVEN = [tf.nn.relu, lambda y: tf.nn.relu(features=y, name="named")] if LEGACY else [ops.relu]
 
 
@@ -48,6 +57,7 @@ def by(function):
 
 add("relu in the graph", lambda: graph(relu, relu, *map(by, GIVEN)), relus=2 + len(GIVEN))
 add("operators in the graph", operators, relus=2)
+add("functions within models", functions_within_models, relus=5)
 add(
     "leaky functions in the graph",
     lambda: graph(
@@ -81,6 +91,13 @@ def sized(x, size):
     return x * tf.sigmoid(size * x)
 
 
+class Scaler:
+    """Whose method is an activation."""
+
+    def scaled(self, x):
+        return 0.5 * tf.tanh(x)
+
+
 add(
     "relu in words and functions",
     lambda: dense(
@@ -104,7 +121,11 @@ add(
     ),
     relus=1,
 )
-add("a function that is not registered", lambda: dense(user_function, relu.string), relus=1)
+add(
+    "functions and methods that are not registered",
+    lambda: dense(user_function, relu.string, Scaler().scaled),
+    relus=1,
+)
 add("a lambda", lambda: dense(lambda x: tf.tanh(x) * 2, relu.string, lambda x: x + 1), relus=1)
 add("a partial", lambda: dense(functools.partial(sized, size=0.3), relu.string), relus=1)
 add(

@@ -34,6 +34,16 @@ def activation_in_hosts():
     return tf.keras.Sequential([tf.keras.Input((6,)), *steps]), normal(5, 6)
 
 
+def shared_across_models():
+    """One activation is called by a model and by a model within it, on other widths."""
+    act = relu.layer(name="act")
+    inner_x = tf.keras.Input((4,))
+    inner = tf.keras.Model(inner_x, act(layers.Dense(7)(inner_x)))
+    x = tf.keras.Input((6,))
+    y = inner(act(layers.Dense(4)(x)))
+    return tf.keras.Model(x, layers.Dense(2)(y)), normal(5, 6)
+
+
 def siamese():
     """One model is called on two inputs, and on what it returned."""
     a, b = tf.keras.Input((6,), name="left"), tf.keras.Input((6,), name="right")
@@ -117,6 +127,7 @@ add("a shared ReLU", activation_of_one_width, relus=2)
 add("a shared ReLU of several widths", activation_of_several_widths, relus=3)
 add("a shared ReLU of several ranks", activation_of_several_ranks, relus=2)
 add("a ReLU as the activation of two layers", activation_in_hosts, relus=2)
+add("shared across models", shared_across_models, relus=2)
 add("a siamese net", siamese, relus=3)
 add("dicts of inputs and outputs", dicts, relus=1)
 add("an embedding used both ways", tied, relus=2)
