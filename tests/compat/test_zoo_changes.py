@@ -1,12 +1,11 @@
-"""What `freeze`, `to_keras` and Keras's own copies make of converted models of the zoo."""
+"""What `freeze` and `to_keras` make of converted models of the zoo."""
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import zoo
 from zoo import kept, looks
 from zoo.kept import oracle, sloped, stock
-from zoo.table import LEGACY, SLOPE
+from zoo.table import SLOPE
 
 from tf_leaky import convert, freeze, to_keras
 
@@ -49,31 +48,3 @@ def test_to_keras_leaves_nothing_of_ours(name):
     looks.assert_same_weights(model, back)
     assert not looks.ours(back)
     assert looks.users(back) == looks.users(model)
-
-
-# tf_keras takes the stock LeakyReLU for ours in a model within a TimeDistributed.
-BY_NAME = {"a model for each frame"} if LEGACY else set()
-CLONED = [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True)) if name in BY_NAME else name
-    for name in POSSIBLE
-]
-
-
-def cloned(model, x, expected):
-    """The class of a copy by Keras, which computes what is expected."""
-    clone = looks.quietly(tf.keras.models.clone_model, model)
-    looks.outputs(clone, x)
-    clone.set_weights(model.get_weights())
-    looks.assert_same(clone, x, expected)
-    return type(clone)
-
-
-@pytest.mark.parametrize("name", CLONED)
-def test_clones_stay_converted(name):
-    model, x = stock(name)
-    try:
-        kind = cloned(model, x, model)
-    except Exception:
-        return  # Keras makes no copy of the model as it was given, either
-    new = sloped(name)
-    assert cloned(new, x, oracle(name)) is type(new) or kind is not type(model)
