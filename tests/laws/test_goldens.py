@@ -51,9 +51,9 @@ def in_every_format():
             own = golden.parts[-2] == write_goldens.KERAS
             new = own and (not KERAS_3 or "activation" in golden.name)
             if new and is_of_a_later_keras(archive):
-                there = {"export"}  # tests/compat/test_goldens_written.py
+                there = {"export"}
         if KERAS_3 and golden.parts[-2:] == ("tf_keras", "mixed-float16"):
-            there -= {"model.keras", "model.h5"}  # test_policies_of_tf_keras
+            there -= {"model.keras", "model.h5"}  # Keras 3 reads no policies of tf_keras
         for name in FORMATS[write_goldens.KERAS, golden.parts[-2]]:
             if name in there:
                 marks = pytest.mark.smoke if name == "model.keras" else ()
