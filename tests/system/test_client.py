@@ -44,36 +44,29 @@ SERVERS = ["stand-in", pytest.param("TensorFlow Serving", marks=pytest.mark.real
 def toy(request):
     """The addresses of a server that serves the toy model as `toy`."""
     if request.param == "stand-in":
-        with standing_in("toy", TOY) as server:
-            yield server
+        serving = standing_in("toy", TOY)
     else:
-        with serve.serving(real_server(), TOY, "toy", timeout=HOUR) as addresses:
-            yield addresses
+        serving = serve.serving(real_server(), TOY, "toy", timeout=HOUR)
+    with serving as server:
+        yield server
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The base path of an export of ours, the images, and what Keras predicts for them."""
+@pytest.fixture(scope="module", params=SERVERS)
+def digits(request, tmp_path_factory):
+    """A server of an export of ours, the images, and what Keras predicts for them."""
+    found = None if request.param == "stand-in" else real_server()
+    if found is not None and found.kind == "address":
+        pytest.skip("the server at TF_SERVING_ADDR can't see a folder of this test")
     tf.keras.utils.set_random_seed(3)
     model, images = served.digits_model(), client.load_images()[0]
     folder = tmp_path_factory.mktemp("served") / "digits"
     base_path = export_saved_model(model, folder, warmup=images[:3]).parent
-    return base_path, images, model.predict(images, verbose=0)
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def digits(request, exported):
-    """A server of it, the images, and what Keras predicts for them."""
-    base_path, images, expected = exported
-    if request.param == "stand-in":
-        with standing_in("digits", base_path) as server:
-            yield server, images, expected
-        return
-    found = real_server()
-    if found.kind == "address":
-        pytest.skip("the server at TF_SERVING_ADDR can't see a folder of this test")
-    with serve.serving(found, base_path, "digits", 1, timeout=HOUR) as addresses:
-        yield addresses, images, expected
+    if found is None:
+        serving = standing_in("digits", base_path)
+    else:
+        serving = serve.serving(found, base_path, "digits", 1, timeout=HOUR)
+    with serving as server:
+        yield server, images, model.predict(images, verbose=0)
 
 
 @by_protocol
@@ -131,7 +124,6 @@ def test_refused_calls_are_sent_again_a_bounded_number_of_times(monkeypatch):
         refusals += [None] * (client.TRIES - 1)
         np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
     assert len(pauses) == 2 * (client.TRIES - 1)
-    assert all(0.01 * 2**i / 2 < p <= 2 for i, p in enumerate(pauses[:6]))
     assert sum(pauses) < 10
 
 
@@ -170,7 +162,6 @@ def test_client_says_that_no_server_is_there(protocol, monkeypatch):
     [
         ("--rest", "localhost:port", "at localhost:port. Received: nonnumeric port"),
         ("--requests", 0, "expected a number above 0"),
-        ("--timeout", 0, "expected seconds above 0, up to 86400"),
         ("--timeout", "nan", "expected seconds above 0, up to 86400"),
     ],
 )
@@ -180,23 +171,16 @@ def test_client_says_which_flag_is_wrong(flag, value, said, monkeypatch, capsys)
     assert said in f"{stopped.value} {capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("body", ["<html>hello</html>", "[]", '{"metadata": {"signature_def": 3}}'])
-def test_what_another_server_answers_is_not_taken(body, monkeypatch):
+def test_what_another_server_answers_is_not_taken(monkeypatch):
     def answer(handler):
-        handler._send(200, body, "application/json")
+        handler._send(200, "<html>hello</html>", "text/html")
 
     monkeypatch.setattr(stand_in._RestHandler, "do_GET", answer)
-    with standing_in("toy", TOY) as server:
-        with pytest.raises(client.ServerError, match=r"Received: status 200, no metadata but"):
-            client.RestClient(server.rest, "digits", timeout=HOUR)
-        monkeypatch.setenv("TF_SERVING_ADDR", server.rest)
-        found = serve.find_server()
-        serve.prepare(found)
-        with (
-            pytest.raises(SystemExit, match=r"not within .*Status: no answer\."),
-            serve.serving(found, TOY, "toy", timeout=0.2),
-        ):
-            pass
+    with (
+        standing_in("toy", TOY) as server,
+        pytest.raises(client.ServerError, match=r"Received: status 200, no metadata but"),
+    ):
+        client.RestClient(server.rest, "toy", timeout=HOUR)
 
 
 def test_rest_connection_that_the_server_closed_is_made_anew(monkeypatch):
@@ -208,11 +192,7 @@ def test_rest_connection_that_the_server_closed_is_made_anew(monkeypatch):
         self.close_connection = True
 
     monkeypatch.setattr(stand_in._RestHandler, "_send", send_and_close)
-    with standing_in("toy", TOY) as server:
-        connected = client.RestClient(server.rest, "toy", timeout=HOUR)
+    with standing_in("toy", TOY) as server, connect(client.RestClient, server, "toy") as connected:
         (connection,) = connected._connections
         select.select([connection.sock], [], [])  # until the server has closed it
         np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
-        select.select([connected._connections[-1].sock], [], [])
-    with closing(connected), pytest.raises(client.ServerError, match="a server that answers REST"):
-        connected.predict(ROWS)
