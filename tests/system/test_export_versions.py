@@ -181,11 +181,6 @@ def test_draft_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monke
     assert (len(made), folder) == (4, made[-1])
 
 
-def windows(*_, **__):
-    """What `ctypes.CDLL(None)` does there."""
-    raise TypeError("argument of type 'NoneType' is not iterable")
-
-
 def without(*_, **__):
     """The C library of a system without RENAME_NOREPLACE."""
     return types.SimpleNamespace()
@@ -196,7 +191,7 @@ def refuses(*_, **__):
     return types.SimpleNamespace(renameat2=lambda *_: ctypes.set_errno(errno.EINVAL) or -1)
 
 
-@pytest.mark.parametrize("library", [ctypes.CDLL, without, refuses, windows])
+@pytest.mark.parametrize("library", [ctypes.CDLL, without, refuses])
 def test_rename_never_replaces(library, tmp_path, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", library)
     made = tmp_path / "made"

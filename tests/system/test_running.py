@@ -18,7 +18,8 @@ NUMBERS = [
     *["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"],
 ]
 TEXTS = [[b"", b"short"], ["ünï".encode(), b"zeros\0\0"], [b"x" * 1000, b"\0"]]
-SPECS = [tf.TensorSpec([None, 2], dtype, name=dtype) for dtype in (*NUMBERS, "string")]
+SPECS = [tf.TensorSpec([None, 2], dtype, name=dtype) for dtype in NUMBERS]
+SPECS.append(tf.TensorSpec([None, 2], "string", name="file"))  # no array of np.savez may be "file"
 
 
 def save(path, function, *specs, **signatures):
@@ -61,7 +62,7 @@ def test_every_dtype_returns_as_it_came_in_a_fresh_process_too(rng, tmp_path):
         return {spec.name: tf.reshape(x, tf.shape(x)) for spec, x in pairs}
 
     path = save(tmp_path / "model", call, *SPECS)
-    given = {"string": np.array(TEXTS, object)}
+    given = {"file": np.array(TEXTS, object)}
     for name in NUMBERS:
         numbers = rng.normal(size=(3, 2)) if "float" in name else rng.integers(0, 2, (3, 2))
         given[name] = tf.cast(numbers, name).numpy()
@@ -104,16 +105,3 @@ def test_signatures_and_scalars_and_unknown_shapes(tmp_path):
             model.run({"z": 5}, "none")
     with pytest.raises(RuntimeError, match="SavedModel file does not exist"):
         SavedModel(tmp_path)
-
-
-def test_arrays_of_any_name_and_shape_survive_the_file(tmp_path):
-    arrays = {
-        "file": np.arange(3),
-        "a/b": np.empty((0, 2), object),
-        "c d": np.array(b"s\0", object),
-    }
-    write_arrays(tmp_path / "arrays.npz", arrays)
-    found = read_arrays(tmp_path / "arrays.npz")
-    assert found.keys() == arrays.keys()
-    for name, array in arrays.items():
-        assert (found[name].shape, found[name].tolist()) == (array.shape, array.tolist())
