@@ -112,6 +112,7 @@ class Layer:
 
 
 _TRAINED = {"alpha": 0.25, "trainable_alpha": True}
+_FREE = {"trainable_alpha": True, "alpha_constraint": None}
 LAYERS = (
     Layer("fixed", {"alpha": 0.1}, (6,), None),
     Layer("zero", {"alpha": 0.0}, (6,), None),
@@ -124,17 +125,9 @@ LAYERS = (
     Layer("per channel, channels first", {**_TRAINED, "axis": 1}, (3, 5, 4), (3,)),
     Layer("per row and channel", {**_TRAINED, "axis": (-1, 1)}, (5, 4, 3), (5, 3)),
     Layer("per element", {**_TRAINED, "axis": (1, 2, 3)}, (5, 4, 3), (5, 4, 3)),
+    Layer("unconstrained", {**_FREE, "alpha": -0.3}, (6,), ()),
     Layer(
-        "unconstrained",
-        {"alpha": -0.3, "trainable_alpha": True, "alpha_constraint": None},
-        (6,),
-        (),
-    ),
-    Layer(
-        "unconstrained per channel",
-        {"alpha": [0.5, 0.0, -0.5], "trainable_alpha": True, "alpha_constraint": None, "axis": -1},
-        (5, 3),
-        (3,),
+        "unconstrained per channel", {**_FREE, "alpha": [0.5, 0.0, -0.5], "axis": -1}, (5, 3), (3,)
     ),
 )
 # As layers and as the activation of another one.

@@ -9,7 +9,6 @@ a zip of `model.keras`, `model.weights.h5`, `model.h5` and the SavedModel `expor
 also `model_tf/`, its own directory format.
 """
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -119,20 +118,16 @@ def write(case, folder):
         made.rename(folder)
 
 
-def main(folder=FOLDER, table=cases.FILES):
-    """Adds what is missing, and returns the names of the cases that it added."""
-    added = []
-    for case in table:
-        name = cases.names(case)
-        golden = Path(folder) / tf_leaky.__version__ / KERAS / name
+def main():
+    """Adds what is missing."""
+    added = 0
+    for case in cases.FILES:
+        golden = FOLDER / tf_leaky.__version__ / KERAS / cases.names(case)
         if not golden.exists():
             write(case, golden)
-            added.append(name)
-    return added
+            added += 1
+    print(f"{KERAS}: {added} added, {len(cases.FILES) - added} were there")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="default: %(default)s")
-    added = main(parser.parse_args().folder)
-    print(f"{KERAS}: {len(added)} added, {len(cases.FILES) - len(added)} were there")
+    main()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import KERAS_3, run_python
+from served import digits_model
 
-from tf_leaky import LeakyReLU, export_saved_model
+from tf_leaky import export_saved_model
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "batch_inference.py"
 without_ray = importlib.util.find_spec("ray") is None
@@ -32,15 +33,7 @@ def run(tmp_path):
 def folder(tmp_path_factory):
     """A model and its export, as `make demo` leaves them."""
     made = tmp_path_factory.mktemp("demo")
-    model = tf.keras.Sequential(
-        [
-            tf.keras.Input((8, 8, 1), name="image"),
-            tf.keras.layers.Flatten(),
-            tf.keras.layers.Dense(16, activation=LeakyReLU(0.25, trainable_alpha=True)),
-            tf.keras.layers.Dense(10, activation="softmax", name="digit"),
-        ]
-    )
-    model(np.zeros((1, 8, 8, 1), "float32"))
+    model = digits_model()
     model.save(made / "digits.keras")
     export_saved_model(model, made / "digits", version=2)
     export_saved_model(model, made / "digits", version=10)

@@ -59,16 +59,6 @@ def test_notebook_runs_and_is_kept_with_its_outputs(path, tmp_path):
     assert outputs(nbformat.read(made, 4)) == outputs(nbformat.read(path, 4))
 
 
-def test_every_page_says_what_its_reader_can_do_and_is_in_the_contents():
-    contents = (DOCS / "index.md").read_text()
-    for page in DOCS.glob("*.md"):
-        if page.stem in ("index", "performance_tables", "changelog", "contributing"):
-            continue
-        assert re.search(rf"^{page.stem}$", contents, re.M), page
-        opening = page.read_text().splitlines()[2]
-        assert opening.startswith("After this page you "), page
-
-
 def test_reference_has_every_public_name():
     documented = re.findall(
         r"^\.\. .*:: tf_leaky\.(\w+)$", (DOCS / "reference.md").read_text(), re.M
