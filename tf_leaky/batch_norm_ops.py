@@ -151,7 +151,8 @@ def batch_norm_leaky_relu(
         dvariance = batch.all_reduce(dvariance - gamma * scale * scale * dgamma / 2)
         # With a mask, the deviations from the mean don't quite add up to 0.
         dmean -= 2 * batch.extra * mean * tf.math.divide_no_nan(dvariance, batch.count)
-        of_xhat = tf.math.divide_no_nan(2 * dvariance / scale, batch.count) / bounded
+        # Where the variance overflows, the scale is 0, and so are xhat and the gradient of z.
+        of_xhat = tf.math.divide_no_nan(2 * dvariance, scale * batch.count) / bounded
         rest = tf.math.divide_no_nan(dmean, batch.count) - of_xhat * beta
         by_statistics = _over_slope(channels.spread(of_xhat) * y, y, slope, channels=channels)
         by_statistics = batch.masked(by_statistics + channels.spread(rest))

@@ -100,6 +100,14 @@ def test_results_are_the_formula_in_every_precision(case, dtype, rng):
     assert_close(rest, [exact[f"d{name}"] for name in names if name in before], 4 * tolerance)
 
 
+def test_nothing_is_nan_if_the_variance_overflows(rng):
+    case = cases.BatchNorm("", {"alpha": 0.25}, (3,), None)
+    layer, stock, x = both(case, rng, dtype="float32", batch=8)
+    upstream = rng.normal(size=x.shape)
+    found, expected = (results(f, 1e30 * x, upstream, training=True) for f in (layer, stock))
+    assert_close(found, expected, 1e-5)
+
+
 def masked(rng, shape):
     mask = rng.uniform(size=shape[:-1]) < 0.6
     mask.ravel()[:2] = (True, False)
