@@ -164,6 +164,15 @@ def test_every_step_of_an_lstm_counts(steps):
     assert not found.unknown
 
 
+def test_shapes_of_the_steps_of_a_gru_are_no_buffers():
+    """The gradient of reading a step asks for its shape, which is no part of what is kept."""
+    inputs = tf.keras.Input((6, 3))
+    outputs = layers.GRU(4)(layers.Dense(3)(inputs))
+    found = activation_memory(tf.keras.Model(inputs, outputs), tf.TensorSpec((2, 6, 3)))
+    assert found.total
+    assert not found.unknown
+
+
 def test_models_with_several_inputs_and_losses_of_their_own():
     one, two = tf.keras.Input((3,), name="one"), tf.keras.Input((3,), name="two")
     wide = layers.Dense(16, activity_regularizer="l2", name="wide")(layers.add([one, two]))

@@ -18,7 +18,10 @@ _VIEWS = {
     "TensorListFromTensor", "TensorListGetItem", "TensorListPopBack", "OptionalGetValue",
 }  # fmt: skip
 _SEVERAL = {"Merge", "TensorListPushBack", "TensorListSetItem", "OptionalFromValue"}
-_GIVEN = {"Placeholder", "Const", "VarHandleOp", "ReadVariableOp", "VariableShape"}
+_GIVEN = {
+    "Placeholder", "Const", "VarHandleOp", "ReadVariableOp", "VariableShape",
+    "TensorListElementShape",
+}  # fmt: skip
 _ITEM = {"TensorListPushBack": 1, "TensorListSetItem": 2}  # which input joins a list
 
 
