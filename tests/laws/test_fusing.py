@@ -169,6 +169,18 @@ def test_what_one_layer_can_not_compute_stays_two(name, rng):
     np.testing.assert_array_equal(new(x), model(x))
 
 
+def test_frozen_normalisation_is_fused_and_stays_frozen(rng):
+    """As in fine-tuning, where the activation after it has nothing to freeze."""
+    model = moved(in_a_row(), rng)
+    next(x for x in model.layers if type(x) is layers.BatchNormalization).trainable = False
+    fused, two = fused_and_two(model)
+    (layer,) = (x for x in fused.layers if type(x) is BatchNormLeakyReLU)
+    assert not layer.trainable_weights
+    assert_same(fused, two, images(rng))
+    back = to_keras(fused)
+    assert len(back.trainable_weights) == len(model.trainable_weights)
+
+
 def test_normalisation_whose_output_another_model_returns_is_left():
     """As where a feature extractor shares the layers of a model around it."""
     x = layers.Input((4,))

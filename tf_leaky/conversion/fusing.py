@@ -162,7 +162,9 @@ def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
 def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
     """Returns the fused layer for a pair, or None if they can't be fused."""
     slopes = slopes_in_use(leaky) if leaky.built else np.asarray(leaky.get_config()["alpha"])
-    if (slopes < SMALLEST_POSITIVE_ALPHA).any() or normalization.trainable != leaky.trainable:
+    if (slopes < SMALLEST_POSITIVE_ALPHA).any():
+        return None
+    if leaky.trainable_alpha and normalization.trainable != leaky.trainable:
         return None
     if not normalization.built or getattr(normalization, "renorm", False):
         return None
