@@ -213,6 +213,15 @@ def test_wrong_arguments(model, inputs, error, text):
         activation_memory(model, inputs)
 
 
+def test_scopes_of_strategies_are_refused():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = net(layers.ReLU())
+        with pytest.raises(ValueError, match="outside of the scope of a strategy"):
+            activation_memory(model, SPEC)
+    assert activation_memory(model, SPEC).total == IMAGE
+
+
 def test_errors_of_the_model_are_noted():
     with pytest.raises(Exception, match=r".") as raised:
         activation_memory(net(layers.ReLU()), tf.TensorSpec((2, 8, 8, 3), tf.float32))

@@ -113,7 +113,8 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
     Raises:
         TypeError: If `model` is not a model of `tf.keras`, or `inputs` are neither arrays nor
             specs.
-        ValueError: If `model` is not built, or a shape is not fully known.
+        ValueError: If `model` is not built, a shape is not fully known, or it is called in the
+            scope of a `tf.distribute` strategy.
 
     Example:
         >>> import tensorflow as tf
@@ -123,6 +124,12 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
         1024
     """
     check_built_model(model, subject=_SUBJECT)
+    if tf.distribute.in_cross_replica_context():
+        raise ValueError(
+            f"{_SUBJECT}: expected a call outside of the scope of a strategy, in which the "
+            "variables of several replicas have no gradients. Received: "
+            f"strategy={shown(tf.distribute.get_strategy())}. Call it after the scope's block."
+        )
     specs = tf.nest.map_structure(_spec, inputs)
     trace = _Trace(model)
     try:
