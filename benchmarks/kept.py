@@ -30,7 +30,7 @@ NETS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
     "ResNet50, fused": ((128, 128, 3), (4, 20)),
     "U-Net": ((64, 64, 3), (4, 36)),
     "U-Net, fused": ((64, 64, 3), (4, 36)),
-    "U-Net, mixed_float16": ((64, 64, 3), (4, 20)),
+    "U-Net, mixed_float16": ((64, 64, 3), (2, 10)),
     "LSTM": ((32, 64), (128, 1152)),
     "transformer block": ((128, 128), (8, 72)),
     "DCGAN discriminator": ((64, 64, 3), (8, 136)),
