@@ -433,6 +433,25 @@ def test_activation_of_several_widths_has_slopes_for_each():
         convert(deep, alpha=0.2, trainable_alpha=True, axis=-1)
 
 
+class TwoWidths(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.wide, self.small, self.act = layers.Dense(5), layers.Dense(3), layers.ReLU(name="act")
+
+    def call(self, x):
+        return self.act(self.small(self.act(self.wide(x))))
+
+
+@pytest.mark.filterwarnings("ignore:.*looks like it has unbuilt state:UserWarning")  # Keras 3 first
+def test_activation_of_a_layer_has_no_slopes_along_an_axis_of_two_sizes():
+    model = sequential(TwoWidths())
+    assert convert(model, alpha=0.2, trainable_alpha=True).trainable_weights
+    with pytest.raises(
+        ValueError, match=r"inputs of one shape for 'act'.* Use one layer per shape"
+    ):
+        convert(model, alpha=0.2, trainable_alpha=True, axis=-1)
+
+
 class CompilesAsItLikes(tf.keras.Model):
     def compile(self, **settings):
         super().compile(**settings)

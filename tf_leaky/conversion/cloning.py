@@ -67,19 +67,19 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
         ValueError: If a layer can't be made again from its config, or a weight would be lost.
     """
     copy = _Copy(rule, subject=subject)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), copy.refusing_other_shapes(model):
         # Keras warns that it would write the code of a lambda. The copy keeps the same function.
         of_keras = f"(?!{subject}: ).*lambda"
         warnings.filterwarnings("ignore", message=of_keras, category=UserWarning)
         if fuse:
             copy.fuse_pairs(model)
         new = copy.of(model)
+        _build(model, new)
     if fuse and not copy.fused:
         warn(
             f"{subject}: {model.name!r} has no BatchNormalization that can be fused with the leaky "
             "ReLU after it. Nothing was fused."
         )
-    _build(model, new, subject)
     for layer in () if carry else [new, *layers_within(new)]:
         if isinstance(layer, Converted):
             without_carrying(layer, subject)
@@ -91,25 +91,13 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     return new
 
 
-def _build(model: Any, new: Any, subject: str) -> None:
+def _build(model: Any, new: Any) -> None:
     """Has a copy create its weights."""
     if not new.built and is_graph(new):
         new.build(recorded_inputs(model).shape)
     if not new.built or any(not part.built for part in layers_within(new)):
         # Keras 3 builds an activation of another layer only when that is called on tensors.
-        try:
-            trace(new, recorded_inputs(model))
-        except ValueError as error:
-            refused = re.search(r"of layer ['\"](.*)['\"] is incompatible", str(error))
-            name = refused and refused[1]
-            found = [part for part in layers_within(new) if part.name == name]
-            if any(isinstance(part, LeakyReLU) and part.axis is not None for part in found):
-                raise ValueError(
-                    f"{subject}: expected inputs of one shape for {name!r}, whose slopes are along "
-                    f"an axis. Received: calls with other shapes in {new.name!r}. Use one layer "
-                    "per shape in its code, or give axis=None."
-                ) from error
-            raise
+        trace(new, recorded_inputs(model))
 
 
 class _Copy:
@@ -140,6 +128,22 @@ class _Copy:
             if new is not None:
                 self.replaced.add(id(found))
         return self._rules[key][1]
+
+    @contextlib.contextmanager
+    def refusing_other_shapes(self, model: Any) -> Iterator[None]:
+        """Says so if slopes along an axis can't be those of all inputs of an activation."""
+        try:
+            yield
+        except ValueError as error:
+            refused = re.search(r"of layer ['\"]([^'\"]*)['\"] is incompatible", str(error))
+            made = [new for _, new in self._rules.values() if isinstance(new, LeakyReLU)]
+            if refused and any(x.name == refused[1] and x.axis is not None for x in made):
+                raise ValueError(
+                    f"{self._subject}: expected inputs of one shape for {refused[1]!r}, whose "
+                    f"slopes are along an axis. Received: calls with other shapes in "
+                    f"{model.name!r}. Use one layer per shape in its code, or give axis=None."
+                ) from error
+            raise
 
     def _changes(self, layer: Any) -> bool:
         """Whether any activation within a layer is to be replaced."""

@@ -55,10 +55,6 @@ def _slope_of_call(layer: Any) -> float | str | None:
     if function == "nn.leaky_relu":
         slope = arguments_of(layer, ("alpha", "name")).get("alpha", _DEFAULT)
         return float(slope) if isinstance(slope, int | float) else None
-    if function == "keras.activations.relu":
-        arguments = arguments_of(layer, ("alpha", "max_value", "threshold"))
-        slope = arguments.get("alpha", arguments.get("negative_slope"))
-        return _slope_of_relu(arguments | {"negative_slope": slope})
     return "plain" if function == "nn.relu" else None
 
 
