@@ -202,6 +202,7 @@ def test_table_shows_what_converting_makes():
     ("model", "inputs", "error", "text"),
     [
         (net(), tf.TensorSpec((None, 8, 8, 4)), ValueError, "inputs whose shapes are fully known"),
+        (net(), (SPEC, SPEC), ValueError, "inputs with one array for each input of .* has 1"),
         (net(), "images", TypeError, "expected inputs to be arrays or tf.TensorSpecs"),
         (net(), [None], TypeError, "expected inputs to be arrays or tf.TensorSpecs"),
         (layers.ReLU(), SPEC, TypeError, "activation_memory: expected a model"),

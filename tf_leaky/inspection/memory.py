@@ -15,7 +15,7 @@ from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.conversion.convert import convert
 from tf_leaky.inspection.graphs import Kept, kept_by
-from tf_leaky.inspection.probing import Target, probed, unused_name
+from tf_leaky.inspection.probing import Target, check_one_for_each_input, probed, unused_name
 from tf_leaky.keras_compat import call_traced, functions_in_line
 from tf_leaky.structure import layers_within
 
@@ -113,8 +113,8 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
     Raises:
         TypeError: If `model` is not a model of `tf.keras`, or `inputs` are neither arrays nor
             specs.
-        ValueError: If `model` is not built, a shape is not fully known, or it is called in the
-            scope of a `tf.distribute` strategy.
+        ValueError: If `model` is not built, a shape is not fully known, a list or tuple has not one
+            item for each input, or it is called in the scope of a `tf.distribute` strategy.
 
     Example:
         >>> import tensorflow as tf
@@ -131,6 +131,8 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
             f"strategy={shown(tf.distribute.get_strategy())}. Call it after the scope's block."
         )
     specs = tf.nest.map_structure(_spec, inputs)
+    if isinstance(inputs, list | tuple):
+        check_one_for_each_input(model, specs, "inputs", subject=_SUBJECT)
     trace = _Trace(model)
     try:
         function = trace.of_step(specs)

@@ -48,19 +48,10 @@ class Probe:
         self._measure = self._trace if model.run_eagerly else call_traced(self._trace)
 
     def check(self, data: Any) -> None:
-        """Raises an error as `check_data`, and if a list has not one array for each input.
-
-        Keras 3 calls a Sequential on a list of two arrays as if it were one.
-        """
+        """Raises an error as `check_data`, and if a list has not one array for each input."""
         check_data(data, subject=self._subject)
-        one = isinstance(self._model, tf.keras.Sequential)
-        inputs = 1 if one else len(tf.nest.flatten(getattr(self._model, "inputs", None) or []))
-        if isinstance(data, list) and inputs and len(tf.nest.flatten(data)) != inputs:
-            raise ValueError(
-                f"{self._subject}: expected data with one array for each input of "
-                f"{self._model.name!r}, which has {inputs}. Received: data={shown(data)}. Give "
-                "what `fit` takes as x, without targets."
-            )
+        if isinstance(data, list):
+            check_one_for_each_input(self._model, data, "data", subject=self._subject)
 
     def look(self, data: Any) -> dict[str, Seen]:
         """Returns a summary of each activation over all of the data, by name."""
@@ -234,6 +225,21 @@ def slopes_of(layer: Any) -> np.ndarray | None:
     if isinstance(layer, _layers.LeakyReLU):
         return np.ravel(slope_of_keras_leaky_relu(layer))
     return None
+
+
+def check_one_for_each_input(model: Any, given: Any, name: str, *, subject: str) -> None:
+    """Raises ValueError if the number of arrays is not that of a model's inputs, where it is known.
+
+    Keras 3 calls a Sequential on a list of two arrays as if it were one.
+    """
+    one = isinstance(model, tf.keras.Sequential)
+    inputs = 1 if one else len(tf.nest.flatten(getattr(model, "inputs", None) or []))
+    if inputs and len(tf.nest.flatten(given)) != inputs:
+        raise ValueError(
+            f"{subject}: expected {name} with one array for each input of {model.name!r}, which "
+            f"has {inputs}. Received: {name}={shown(given)}. Give what `fit` takes as x, without "
+            "targets."
+        )
 
 
 def check_data(data: Any, *, subject: str) -> None:
