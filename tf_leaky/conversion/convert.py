@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import check_bool, check_built_model, checked_axis, constant_slopes, shown
+from tf_leaky.conversion.remaining import report_left
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.stock import stock_slope
-from tf_leaky.conversion.tracing import report_left
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, leaky_relu
 from tf_leaky.structure import is_layer

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.checks import said
-from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, maker_of, summands, users_of
 from tf_leaky.conversion.remaking import copied, identity_of
+from tf_leaky.conversion.tracer import TAKEN_BY_ONEDNN, Tracer, maker_of, summands, users_of
 from tf_leaky.conversion.weights import pairs_of
 from tf_leaky.structure import is_graph, layers_within
 

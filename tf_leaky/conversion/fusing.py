@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
-from tf_leaky.conversion.calls import Tracer, users_of
+from tf_leaky.conversion.tracer import Tracer, users_of
 from tf_leaky.keras_compat import calls_of, operations_of
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tf_leaky.checks import said
 from tf_leaky.conversion.cloning import Rule, clone
+from tf_leaky.conversion.remaining import relus_of
 from tf_leaky.conversion.stock import is_function_in_graph, stock_slope
-from tf_leaky.conversion.tracing import relus_of
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import held, is_graph, is_layer, layers_within, shown_place
 

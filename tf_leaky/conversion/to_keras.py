@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import check_built_model
-from tf_leaky.conversion.calls import TAKEN_BY_ONEDNN, Tracer, is_sum_of_convolution
 from tf_leaky.conversion.fusing import leaky_relu_of, split
+from tf_leaky.conversion.remaining import check_none_of_ours
 from tf_leaky.conversion.remaking import copied, identity_of
-from tf_leaky.conversion.tracing import check_none_of_ours
+from tf_leaky.conversion.tracer import TAKEN_BY_ONEDNN, Tracer, is_sum_of_convolution
 from tf_leaky.keras_compat import keras_leaky_relu
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
