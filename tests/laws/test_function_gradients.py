@@ -14,7 +14,6 @@ pytestmark = list(SLOW_UNDER_TF_KERAS)
 
 each_case = pytest.mark.parametrize("case", cases.FUNCTIONS, ids=cases.names)
 each_mode = pytest.mark.parametrize("mode", modes.ALL, ids=lambda mode: mode.__name__)
-each_dtype = pytest.mark.parametrize("dtype", cases.DTYPES)
 
 
 def as_float64(tensor):
@@ -52,8 +51,7 @@ def check_closed_form(case, mode, dtype, rng):
 
 
 @each_case
-@each_mode
-@each_dtype
+@modes.each_mode_and_dtype
 def test_gradient_is_the_closed_form(case, mode, dtype, rng):
     check_closed_form(case, mode, dtype, rng)
 
@@ -189,8 +187,7 @@ def test_gradient_agrees_with_finite_differences(case, rng):
         np.testing.assert_allclose(exact, close, atol=1e-6, rtol=1e-6)
 
 
-@each_mode
-@each_dtype
+@modes.each_mode_and_dtype
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_upstream_stays_out_of_the_slope_where_x_is_positive(mode, dtype, positive, bad):
@@ -201,8 +198,7 @@ def test_upstream_stays_out_of_the_slope_where_x_is_positive(mode, dtype, positi
     assert float(dalpha) == -10.0
 
 
-@each_mode
-@each_dtype
+@modes.each_mode_and_dtype
 @pytest.mark.parametrize("positive", [False, True])
 def test_nan_is_not_lost_at_any_place(mode, dtype, positive):
     """Kernels work on packets of several elements, and one by one on the rest."""

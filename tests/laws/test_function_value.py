@@ -19,8 +19,7 @@ def as_float64(tensor):
 
 
 @each_case
-@each_mode
-@each_dtype
+@modes.each_mode_and_dtype
 def test_value_is_the_formula(case, mode, dtype, rng):
     x, _ = cases.sample(case, rng, dtype)
     # A number is taken in x's dtype, a tensor in its own.
