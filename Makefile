@@ -67,7 +67,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 # On Linux a plain torch brings gigabytes of GPU libraries; the CPU build isn't offered everywhere.
-bench: .venv/ready-benchmarks  ## Time and memory, ours and others', in an hour
+bench: .venv/ready-benchmarks  ## Time and memory, ours and others', in some hours
 	@$(BIN)/python -c "import torch" 2>/dev/null \
 	  || $(BIN)/pip install --quiet --disable-pip-version-check "torch==2.13.0+cpu" \
 	  || echo "No CPU build of torch is offered here: it is left out"

@@ -22,7 +22,6 @@ from benchmarks.tables import table
 
 OURS = ("ours, fixed", "ours, one slope", "ours, per channel")
 PEERS = ("Keras LeakyReLU", "Keras PReLU, per channel")
-BLOCKS = ("BN + ReLU", "BN + Keras LeakyReLU", "BatchNormLeakyReLU")
 SIDE, COUNT = 64, 8  # of images whose number is looked for; of images whose side is
 SIDES = range(208, 64, -8)  # pixels
 BUDGET = 1 << 30  # bytes
@@ -32,10 +31,10 @@ LIMIT = 256  # images
 def measure(*, progress: Any) -> dict[str, Any]:
     """The largest batch and image of each net, and the ratios of ours to the peers'."""
     images, sides = {}, {}
-    for name in ("Keras ReLU", *OURS, *PEERS, *BLOCKS):
+    for name in ("Keras ReLU", *OURS, *PEERS, *batch_norm.THREE):
         progress.start(f"Largest batch in 1 GiB, {name}", LIMIT.bit_length() - 1)
         images[name] = largest(lambda size, name=name: _trains(name, size), progress.step)
-    for name in BLOCKS:
+    for name in batch_norm.THREE:
         progress.start(f"Largest image in 1 GiB, {name}", len(SIDES))
         # From above, as a larger one may fit where a smaller one doesn't: TensorFlow's allocator
         # fills a block of up to twice the size of a tensor.
@@ -89,7 +88,7 @@ def _trains(activation: str, size: int, side: int = SIDE) -> bool:
 
 def train_within(activation: str, size: int, side: int, *, budget: int = BUDGET) -> None:
     """Takes a step on so many images, in at most `budget` bytes more than a small one took."""
-    if activation in BLOCKS:
+    if activation in batch_norm.THREE:
         model = batch_norm.compiled_net(activation, "graph", layers=20, side=None)
     else:
         model = compiled_net(activation, normalised=False, side=None)

@@ -22,11 +22,10 @@ from benchmarks.memory import _peak
 from benchmarks.nets import ALPHA, CHANNELS, images
 from benchmarks.tables import table, turned
 
+THREE = ("BN + ReLU", "BN + Keras LeakyReLU", "BatchNormLeakyReLU")
 BLOCKS = (
-    "BN + ReLU",
-    "BN + Keras LeakyReLU",
+    *THREE,
     "BN + ours",
-    "BatchNormLeakyReLU",
     "BatchNormLeakyReLU, one slope",
     "BatchNormLeakyReLU, per channel",
     "BN + ReLU, recomputed",
@@ -39,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "eager": {"run_eagerly": True},
     "XLA": {"jit_compile": True},
 }
+SMALLER = {"mixed_float16": (64, 16), "eager": (64, 20)}  # where a step takes long
 
 
 def measure(
@@ -46,7 +46,6 @@ def measure(
     progress: Any,
     processes: int = 5,
     settings: tuple[str, ...] = tuple(SETTINGS),
-    blocks: tuple[str, ...] = BLOCKS,
     layers: int = 20,
     side: int = SIDE,
     count: int = COUNT,
@@ -54,16 +53,17 @@ def measure(
     """MiB and seconds of each net by setting: medians, spreads and ratios to BN + ReLU."""
     results = {}
     for setting in settings:
+        sizes = SMALLER.get(setting, (side, count))
+        blocks = BLOCKS if setting == "graph" else THREE
         progress.start(f"Training step, {setting}", processes * len(blocks))
         runs: dict[str, list[dict[str, float]]] = {block: [] for block in blocks}
         for _ in range(processes):
             for block in blocks:
-                runs[block].append(_in_a_process(block, setting, layers, side, count))
+                runs[block].append(_in_a_process(block, setting, layers, *sizes))
                 progress.step()
         check(runs)
-        usual = (side, count) == (SIDE, COUNT)
-        name = setting if usual else f"{setting}, {count} images of {side} x {side} pixels"
-        results[name] = _summary(runs)
+        smaller = f", {sizes[1]} images of {sizes[0]} x {sizes[0]} pixels"
+        results[setting + smaller * (setting in SMALLER)] = _summary(runs)
     return results
 
 
