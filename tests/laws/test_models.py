@@ -452,6 +452,23 @@ def test_activation_of_a_layer_has_no_slopes_along_an_axis_of_two_sizes():
         convert(model, alpha=0.2, trainable_alpha=True, axis=-1)
 
 
+class MadeInBuild(layers.Layer):
+    def build(self, shape):
+        self.dense = layers.Dense(3, activation="relu")
+        self.dense.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("change", [convert, freeze])
+def test_functions_that_replaced_what_build_makes_stay(change):
+    new = convert(sequential(MadeInBuild()), alpha=tf_leaky.DEFAULT_ALPHA)
+    assert new.layers[-1].dense.activation is tf_leaky.leaky_relu
+    same(new, change(new), normal(5, 4))
+
+
 class CompilesAsItLikes(tf.keras.Model):
     def compile(self, **settings):
         super().compile(**settings)

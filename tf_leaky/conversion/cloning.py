@@ -247,7 +247,10 @@ class _Copy:
                 yield place, new
         for place in places_of(layer) if isinstance(layer, Converted) else ():
             found = at(layer, place)
-            if is_layer(found) and self._rules.get(id(found), (found, None))[1] is None:
+            if not is_layer(found):
+                if not any(new is not None for old, new in self._rules.values() if old is found):
+                    yield place, found
+            elif self._rules.get(id(found), (found, None))[1] is None:
                 yield place, self.of(found)
 
     @contextlib.contextmanager
