@@ -178,6 +178,8 @@ class BatchNormLeakyReLU(LayerWithSlopes):
 
     def build(self, input_shape: Any) -> None:
         """Creates gamma, beta, the moving averages and, unless it is one fixed number, alpha."""
+        if self.built:  # when it is loaded from a file, before its outer layer builds it
+            return
         shape = checked_input_shape(input_shape, subject=_NAME)
         self._rank, self._positive_axis, size = self._place(shape)
         self.input_spec = tf.keras.layers.InputSpec(

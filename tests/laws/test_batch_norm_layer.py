@@ -206,3 +206,11 @@ def test_fixed_number_may_be_set():
     layer.alpha = 0.25
     assert float(layer(tf.constant([[-2.0]]))[0, 0]) == -0.5
     assert BatchNormLeakyReLU.from_config(layer.get_config()).alpha == 0.25
+
+
+def test_layer_is_built_once():
+    """As its outer layer builds it again after a file was loaded."""
+    layer = BatchNormLeakyReLU()
+    for _ in range(2):
+        layer.build((None, 3))
+    assert len(layer.weights) == 4
