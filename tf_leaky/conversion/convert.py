@@ -43,8 +43,9 @@ def convert(
     | LeakyReLU, or ReLU with a slope | its slope | its slope | trained from its slope |
     | PReLU | its slopes and sharing | the same | the same; False fixes them |
 
-    A ReLU with a threshold or a maximum is left alone. The logger `tf_leaky` reports at INFO what
-    was changed, and what was left alone and why.
+    Trained slopes of a PReLU that are all at least 1e-3 stay there, as `LeakyReLU`'s own do; others
+    have no bounds. A ReLU with a threshold or a maximum is left alone. The logger `tf_leaky`
+    reports at INFO what was changed, and what was left alone and why.
 
     If an activation is replaced in a layer of your own class, the layer gets a subclass of that
     class, which saves and loads with the replacement. Loading needs `tf_leaky` and your class
