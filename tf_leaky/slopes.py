@@ -104,8 +104,10 @@ class LayerWithSlopes(tf.keras.layers.Layer):
         """
         constraint = self.alpha_constraint
         alpha = self._checked_alpha(self.alpha) if self._is_number else self._initial_alpha
+        regularizer = serialized_part("regularizer", self.activity_regularizer)
         return {
             **super().get_config(),
+            **({} if regularizer is None else {"activity_regularizer": regularizer}),
             "alpha": alpha.tolist(),
             "trainable_alpha": self.trainable_alpha,
             "alpha_constraint": constraint

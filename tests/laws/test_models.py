@@ -129,6 +129,29 @@ def test_trainable_is_that_of_each_model(change):
     assert not change(model).trainable
 
 
+@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("kind", [layers.LeakyReLU, layers.PReLU])
+def test_activity_regularizer_of_an_activation_is_kept(kind, fuse):
+    slopes = {} if kind is layers.LeakyReLU else {"alpha_initializer": "ones"}
+    activation = kind(activity_regularizer="l2", **slopes)
+    model = sequential(layers.Dense(3), layers.BatchNormalization(), activation)
+    x = normal(5, 4)
+    model(x)
+    expected = sum(model.losses)
+    new = convert(model, fuse_batch_norm=fuse)
+    for each in (new, freeze(new), to_keras(new), convert(new)):
+        each(x)
+        np.testing.assert_allclose(sum(each.losses), expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(LEGACY, reason="tf_keras can't freeze one weight of a layer")
+def test_single_frozen_weight_stays_frozen():
+    model = sequential(layers.Dense(3, activation="relu"))
+    model.layers[0].kernel.trainable = False
+    new = convert(model, alpha=0.1, trainable_alpha=True)
+    assert [x.name for x in new.trainable_variables] == ["bias", "alpha"]
+
+
 def test_layers_of_the_same_names_in_two_models_keep_their_weights():
     x = tf.keras.Input((4, 4, 2))
     model = tf.keras.Model(x, layers.subtract([functional(layers.ReLU)(x) for _ in range(2)]))

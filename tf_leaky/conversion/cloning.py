@@ -27,7 +27,7 @@ from tf_leaky.conversion.compiling import compile_alike
 from tf_leaky.conversion.fusing import fused_pairs
 from tf_leaky.conversion.rebuilding import rebuilt
 from tf_leaky.conversion.weights import pairs_of, transfer
-from tf_leaky.keras_compat import copy_of_lambda, operations_of, recorded_inputs, trace
+from tf_leaky.keras_compat import LEGACY, copy_of_lambda, operations_of, recorded_inputs, trace
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     Place,
@@ -41,6 +41,7 @@ from tf_leaky.structure import (
     last_name,
     layers_within,
     put,
+    variables_of,
 )
 
 _log = logging.getLogger("tf_leaky")
@@ -87,6 +88,9 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     same = transfer(pairs, copy.replaced, subject)
     for old, twin, _ in pairs:
         twin.trainable = old.trainable
+    for variable in variables_of(model) if not LEGACY else ():  # Keras 3 can freeze a single one
+        if not variable.trainable and id(variable) in same:
+            same[id(variable)].trainable = False
     compile_alike(model, new, same, subject=subject)
     return new
 

@@ -126,7 +126,8 @@ def convert(
         slope = float(alpha if slope == "plain" else slope)
         name = getattr(found, "__name__", type(found).__name__)
         _log.info("convert: %s: %s to slope %g", host.name, name, slope)
-        if found is not host and not trainable_alpha and slope == DEFAULT_ALPHA:
+        plain = getattr(found, "activity_regularizer", None) is None
+        if found is not host and plain and not trainable_alpha and slope == DEFAULT_ALPHA:
             return leaky_relu
         return _ours(found, host, slope, trained=bool(trainable_alpha), axis=axis)
 
@@ -152,6 +153,7 @@ def _ours(found: Any, host: Any, slope: float, *, trained: bool, axis: Any) -> L
     identity = identity_of(found if is_layer(found) else host)
     if found is not host and not is_layer(found):
         identity["name"] += "_activation"
+        identity.pop("activity_regularizer", None)  # the outer layer keeps its own
     if not trained:
         return LeakyReLU(slope, **identity)
     free = {"alpha_constraint": None} if slope < SMALLEST_POSITIVE_ALPHA else {}

@@ -115,7 +115,8 @@ def _neighbours(graphs: list[Any]) -> list[tuple[Any, Any]]:
 def split(layer: BatchNormLeakyReLU, leaky_relu: Any) -> Any:
     """Returns a Sequential of a stock BatchNormalization and an activation, without the weights."""
     config = layer.get_config()
-    own = {key: value for key, value in config.items() if "alpha" not in key and key != "name"}
+    of_activation = {"name", "activity_regularizer"}
+    own = {key: x for key, x in config.items() if "alpha" not in key and key not in of_activation}
     normalization = _layers.BatchNormalization.from_config(own | {"name": f"{layer.name}_bn"})
     return tf.keras.Sequential([normalization, leaky_relu], name=layer.name)
 
@@ -131,6 +132,7 @@ def leaky_relu_of(layer: BatchNormLeakyReLU) -> LeakyReLU:
             "alpha": slopes_in_use(layer).tolist(),
             "axis": layer.alpha_axis,
             "trainable": layer.trainable,
+            "activity_regularizer": layer.activity_regularizer,
         }
     )
     if layer.built:
@@ -176,8 +178,10 @@ def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
         return None
     if normalization.compute_dtype != leaky.compute_dtype:
         return None
-    of_leaky = leaky.get_config()
-    names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer")
+    if normalization.activity_regularizer is not None:  # of what the fused layer doesn't return
+        return None
+    of_leaky = {"activity_regularizer": None} | leaky.get_config()
+    names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer", "activity_regularizer")
     return BatchNormLeakyReLU(
         **normalization.get_config()
         | {name: of_leaky[name] for name in names}

@@ -36,7 +36,10 @@ def identity_of(layer: Any) -> dict[str, Any]:
     dtype = layer.compute_dtype
     with contextlib.suppress(NotImplementedError):  # a constructor with arguments of any type
         dtype = layer.get_config().get("dtype", dtype)
-    return {"name": name, "trainable": layer.trainable, "dtype": dtype}
+    identity = {"name": name, "trainable": layer.trainable, "dtype": dtype}
+    if layer.activity_regularizer is not None:
+        identity["activity_regularizer"] = layer.activity_regularizer
+    return identity
 
 
 def _refusal(model: Any, error: Exception, subject: str) -> ValueError:
