@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.keras_compat import replace_attribute
+from tf_leaky.ops import leaky_relu
 
 Place = list[Any]  # of str and int
 _functions = tf.keras.activations
@@ -32,6 +33,12 @@ def is_graph(layer: Any) -> bool:
 def is_stock(layer: Any) -> bool:
     """Whether the class of a layer is one of Keras's own."""
     return type(layer).__module__.partition(".")[0] in ("keras", "tf_keras")
+
+
+def is_of_keras(kind: type, method: str) -> bool:
+    """Whether a method of a class is Keras's, and not its author's."""
+    definer = next(each for each in kind.__mro__ if method in vars(each))
+    return definer.__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 def attributes(layer: Any) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def is_activation_function(place: Place, value: Any) -> bool:
     """
     if is_layer(value) or not callable(value):
         return False
-    known = any(value is each for each in (*RELUS, *LEAKY_RELUS))
+    known = any(value is each for each in (*RELUS, *LEAKY_RELUS, leaky_relu))
     return known or last_name(place).endswith("activation")
 
 

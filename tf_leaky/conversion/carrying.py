@@ -25,7 +25,8 @@ from typing import Any, cast
 import tensorflow as tf
 
 from tf_leaky.checks import shown, warn
-from tf_leaky.structure import Place, at, is_layer, put, shown_place
+from tf_leaky.conversion.rebuilding import with_shared
+from tf_leaky.structure import Place, at, is_graph, is_layer, is_of_keras, put, shown_place
 
 _NAME = "tf_leaky>Converted"
 
@@ -37,7 +38,9 @@ class Converted:
 
         {"name": ..., "layer": {the user's layer, serialised by Keras},
          "replaced": [{"at": ["blocks", 0, "act"], "by": {a layer or function, serialised}},
-                      {"at": ["act"], "as_at": {a place above, whose layer this is}}, ...]}
+                      {"at": ["act"], "as_at": {a place above, whose layer this is}},
+                      {"at": ["net"], "by": {a model, serialised},
+                       "shared": [[[1], {a place above, whose layer is `net.layers[1]`}]]}, ...]}
     """
 
     def get_config(self) -> dict[str, Any]:
@@ -47,9 +50,20 @@ class Converted:
         replaced = []
         for place in places_of(self):
             found = at(self, place)
-            before, _ = first.setdefault(id(found), (place, found))
-            by = {"by": serialized(found)} if before is place else {"as_at": before}
-            replaced.append({"at": place, **by})
+            if id(found) in first:
+                replaced.append({"at": place, "as_at": first[id(found)][0]})
+                continue
+            first[id(found)] = place, found
+            replaced.append({"at": place, "by": serialized(found)})
+            shared = []
+            for steps, part in _parts_of_graph(found):
+                if id(part) in first:
+                    shared.append([steps, first[id(part)][0]])
+                first.setdefault(id(part), ([*place, *steps], part))
+            if shared:
+                # By Keras's own ids, a layer that has been called in a graph would be in another.
+                by = _without("shared_object_id", replaced[-1]["by"])
+                replaced[-1] |= {"by": by, "shared": shared}
         return {
             "name": self.name,  # type: ignore[attr-defined]
             "layer": {
@@ -85,16 +99,42 @@ class Converted:
 
 def _replacement(item: dict[str, Any], above: dict[Any, Any]) -> Any:
     """Returns what an item of "replaced" puts at its place; `above` has that of earlier places."""
-    if "by" in item:
-        return deserialized(item["by"])
-    try:
-        return above[tuple(item["as_at"])]
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            "Converted: expected as_at to be one of the places above it. Received: "
-            f"as_at={shown(item.get('as_at'))} at {shown(item['at'])}, below {shown([*above])}. "
-            "Save the converted model again."
-        ) from error
+
+    def there(place: Any) -> Any:
+        try:
+            known = next(n for n in range(len(place), 0, -1) if tuple(place[:n]) in above)
+            return functools.reduce(_layer_of_graph, place[known:], above[tuple(place[:known])])
+        except (AttributeError, IndexError, StopIteration, TypeError) as error:
+            raise ValueError(
+                "Converted: expected as_at to be one of the places above it. Received: "
+                f"as_at={shown(place)} at {shown(item['at'])}, below {shown([*above])}. "
+                "Save the converted model again."
+            ) from error
+
+    if "by" not in item:
+        return there(item.get("as_at"))
+    new = deserialized(item["by"])
+    shared = [(steps, there(place)) for steps, place in item.get("shared", ())]
+    return with_shared(new, {id(functools.reduce(_layer_of_graph, s, new)): x for s, x in shared})
+
+
+def _without(key: str, value: Any) -> Any:
+    """Returns a config without a key, at any depth."""
+    if isinstance(value, dict):
+        return {name: _without(key, each) for name, each in value.items() if name != key}
+    return [_without(key, each) for each in value] if isinstance(value, list) else value
+
+
+def _layer_of_graph(graph: Any, index: int) -> Any:
+    return graph.layers[index]
+
+
+def _parts_of_graph(layer: Any) -> Iterator[tuple[Place, Any]]:
+    """Yields the layers of a graph and of those within it, but for inputs, with their indices."""
+    for i, part in enumerate(layer.layers if is_graph(layer) else ()):
+        if not isinstance(part, tf.keras.layers.InputLayer):
+            yield [i], part
+            yield from (([i, *steps], inner) for steps, inner in _parts_of_graph(part))
 
 
 def _shapes(value: Any) -> Any:
@@ -128,7 +168,7 @@ def with_replaced(own: type, config: dict[str, Any], replaced: dict[Any, Any]) -
             )
         layer._tf_leaky = _Carried(config, replaced, dict(replaced))
         _place(layer)
-        if not (layer._tf_leaky.waiting and is_of_keras(own, "build")):
+        if not layer._tf_leaky.waiting:
             break
     return layer
 
@@ -163,12 +203,6 @@ def _containers_copied(value: Any) -> Any:
     if type(value) is dict:
         return {key: _containers_copied(each) for key, each in value.items()}
     return [_containers_copied(each) for each in value] if type(value) is list else value
-
-
-def is_of_keras(kind: type, method: str) -> bool:
-    """Whether a method of a class is Keras's, and not its author's."""
-    definer = next(each for each in kind.__mro__ if method in vars(each))
-    return definer.__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 @contextlib.contextmanager
@@ -224,7 +258,19 @@ def config_of(layer: Any) -> dict[str, Any]:
         config = dict(converted._tf_leaky.config)
         now = {"name": converted.name, "trainable": converted.trainable}
         return config | {key: value for key, value in now.items() if key in config}
-    return dict(cast(Any, super(Converted, layer)).get_config())
+    config = dict(cast(Any, super(Converted, layer)).get_config())
+    given = converted._tf_leaky.config
+    # Where it was given a stock activation, it gets that again: its constructor may look at it.
+    stock = {key for key in config.keys() & given.keys() if not _mentions_ours(given[key])}
+    return config | {key: given[key] for key in stock if _mentions_ours(config[key])}
+
+
+def _mentions_ours(value: Any) -> bool:
+    """Whether an item of a config has anything of this package in it."""
+    if isinstance(value, dict | list | tuple):
+        return any(map(_mentions_ours, value.values() if isinstance(value, dict) else value))
+    name = value if isinstance(value, str) else getattr(value, "__module__", "")
+    return str(name).startswith("tf_leaky")
 
 
 def registered_name(kind: type) -> str:
@@ -282,7 +328,8 @@ def _converted(own: Any, late: bool) -> Any:
     """Returns the subclass of a user's class for converted layers.
 
     It has the same name, as Keras 3 names the weights in a file after classes: so the weights of
-    one class load into the other. `late` says that the first call creates the layers to replace.
+    one class load into the other. `late` says that `build` or the first call, which may build
+    layers within it, creates what is to be replaced.
     """
     _SEEN[own.__module__, own.__name__] = own
     within: dict[str, Any] = {"__module__": __name__, "__doc__": own.__doc__}
@@ -298,7 +345,7 @@ def _converted(own: Any, late: bool) -> Any:
 
         call.__signature__ = inspect.signature(own.call)  # type: ignore[attr-defined]
         within["call"] = call
-    elif not is_of_keras(own, "build"):
+    if not is_of_keras(own, "build"):
 
         @functools.wraps(own.build)
         def build(self: Any, *arguments: Any, **keywords: Any) -> None:

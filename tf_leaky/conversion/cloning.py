@@ -41,6 +41,7 @@ from tf_leaky.structure import (
     last_name,
     layers_within,
     put,
+    shown_place,
     variables_of,
 )
 
@@ -221,10 +222,13 @@ class _Copy:
             new = self._made(own, within, layer)
         except Exception:  # of any kind: the class may accept only its own names of activations
             within, new = config, self._made(own, config, layer)
+        if within != config and (plain := self._with_other_traits(config, layer, new)) is not None:
+            within, new = config, plain
         wanted = {
             tuple(place): by
             for place, by in self._wanted(layer)
-            if not _alike(_found(new, place), by)
+            if any(by is each for each in self._copies.values())  # as it is in a graph, too
+            or not _alike(_found(new, place), by)
         }
         if wanted:
             with known(_classes(layer)):
@@ -232,9 +236,40 @@ class _Copy:
         self._keep_functions(layer, new)
         return new
 
+    def _with_other_traits(self, config: Any, layer: Any, new: Any) -> Any:
+        """Returns a layer made of a config, if it differs in more than activations; else None.
+
+        A constructor may look at a name: `gain = 2**0.5 if activation == "relu" else 1`.
+        """
+        try:
+            plain = self._made(user_class(layer), config, layer)
+        except ValueError:  # with a function that can't be serialised
+            return None
+        return plain if self._traits(plain, layer) != self._traits(new, layer) else None
+
+    def _traits(self, new: Any, layer: Any) -> dict[str, Any]:
+        """Returns the attributes of a layer by place, but for what replaces those of `layer`."""
+        skipped = [place for place, _ in self._wanted(layer)]
+        found: dict[str, Any] = {}
+
+        def read(holder: Any, way: Place) -> None:
+            for step, value in held(holder):
+                place = [*way, *step]
+                if place in skipped or shown_place(place) in found:
+                    continue
+                number_or_text = value is None or isinstance(value, bool | int | float | str)
+                found[shown_place(place)] = value if number_or_text else type(value)
+                if is_layer(value) and value is not holder and not is_graph(value):
+                    read(value, place)
+
+        read(new, [])
+        return found
+
     def _keep_functions(self, layer: Any, new: Any) -> None:
         """Puts the same functions in the copy of a layer, even if they can't be serialised."""
         for place, host, found in self._activations(layer):
+            if _is_method_within(found, layer):  # the copy has its own
+                continue
             if not is_layer(found) and self._replacement(found, host) is None:
                 there = _found(new, place)
                 if there is not None and there is not found:
@@ -244,11 +279,10 @@ class _Copy:
         """Yields the replacements, by place, in the copy of a layer of the user's own class."""
         for place, host, found in self._activations(layer):
             new = self._replacement(found, host)
-            if is_graph(found):
-                if self._changes(found):
-                    yield place, self.of(found)
-            elif new is not None:
+            if not is_graph(found) and new is not None:
                 yield place, new
+        for place, part in self._graphs(layer):
+            yield place, self.of(part)
         for place in places_of(layer) if isinstance(layer, Converted) else ():
             found = at(layer, place)
             if not is_layer(found):
@@ -256,6 +290,25 @@ class _Copy:
                     yield place, found
             elif self._rules.get(id(found), (found, None))[1] is None:
                 yield place, self.of(found)
+
+    def _graphs(self, layer: Any) -> list[tuple[Place, Any]]:
+        """Returns the graphs within a layer that change, and what shares layers with them."""
+        graphs = [(place, each) for place, _, each in self._activations(layer) if is_graph(each)]
+        parts = graphs + [(place, each) for place, each in held(layer) if is_layer(each)]
+        found: list[tuple[Place, Any]] = []
+        waiting = [(place, graph) for place, graph in graphs if self._changes(graph)]
+        while waiting:
+            found += waiting
+            taken = {id(x) for _, graph in found for x in (graph, *layers_within(graph))}
+            places = [place for place, _ in found]
+            waiting = [
+                (place, part)
+                for place, part in parts
+                if place not in places
+                and self._replacement(part, part) is None
+                and taken & {id(part), *(id(x) for x in layers_within(part) if is_graph(part))}
+            ]
+        return found
 
     @contextlib.contextmanager
     def _making(self, layer: Any) -> Iterator[None]:
@@ -306,7 +359,8 @@ class _Copy:
     def _activation(self, key: str, value: Any, parts: dict[str, list[Any]], host: Any) -> Any:
         """Returns the config of an activation in an attribute of the host, replaced or not."""
         found = getattr(host, key, None)
-        if found is None or isinstance(found, str | dict):  # the class reads it as it is
+        # The class reads it as it is.
+        if found is None or isinstance(found, str | dict) or _is_method_within(found, host):
             return self._value(value, parts, host)
         new = self._replacement(found, host)
         if new is not None:
@@ -323,6 +377,12 @@ class _Copy:
 def _key(found: Any, host: Any) -> Any:
     """Returns what activations have in common that have one replacement."""
     return id(found) if is_layer(found) else (id(found), id(host))
+
+
+def _is_method_within(found: Any, layer: Any) -> bool:
+    """Whether a function is a method of a layer or of one within it."""
+    owner = getattr(found, "__self__", None)
+    return any(owner is each for each in (layer, *layers_within(layer)))
 
 
 def _named_as(layer: Any, new: Any) -> Any:

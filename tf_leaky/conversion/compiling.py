@@ -7,8 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.conversion.carrying import is_of_keras, known
+from tf_leaky.conversion.carrying import known
 from tf_leaky.keras_compat import compile_settings, given_name
+from tf_leaky.structure import is_of_keras
 
 _log = logging.getLogger("tf_leaky")
 

@@ -9,10 +9,16 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.checks import warn
-from tf_leaky.conversion.carrying import is_of_keras
 from tf_leaky.keras_compat import LEGACY, clone_graph
 from tf_leaky.layer import LeakyReLU
-from tf_leaky.structure import attributes, is_graph, is_layer, is_stock, layers_within
+from tf_leaky.structure import (
+    attributes,
+    is_graph,
+    is_layer,
+    is_of_keras,
+    is_stock,
+    layers_within,
+)
 
 
 def rebuilt(model: Any, of: Callable[[Any], Any], subject: str) -> Any:
@@ -23,6 +29,13 @@ def rebuilt(model: Any, of: Callable[[Any], Any], subject: str) -> Any:
             layer.__class__ = type(layer).__mro__[2]
             vars(layer).pop("_others", None)
     return _of_own_class(model, new, subject)
+
+
+def with_shared(layer: Any, shared: dict[int, Any]) -> Any:
+    """Returns a layer, in whose graph other layers stand for those of some ids."""
+    if id(layer) in shared or not any(id(part) in shared for part in layers_within(layer)):
+        return shared.get(id(layer), layer)
+    return rebuilt(layer, lambda part: with_shared(part, shared), "Converted")
 
 
 class _CalledAsBefore:
