@@ -25,13 +25,15 @@ _PARTS = ("initializer", "regularizer", "constraint")  # of gamma and beta; aver
 
 
 @tf.keras.utils.register_keras_serializable(package="tf_leaky", name=_NAME)
-class BatchNormLeakyReLU(LayerWithSlopes):
+class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
     """Batch normalisation followed by leaky ReLU, in one layer that keeps only its output.
 
     It computes the same as `BatchNormalization` followed by `LeakyReLU`, with the same weights.
     Those two keep two or three tensors of the input's size for the backward pass. This layer keeps
     one, its output, which the next layer keeps anyway: leaky ReLU can be inverted, so the rest is
     recomputed from the output.
+
+    It is a subclass of `BatchNormalization`, so that code that freezes those finds it too.
 
     Args:
         alpha: The slope of leaky ReLU for negative inputs (dimensionless), or the initial value of
@@ -274,7 +276,7 @@ class BatchNormLeakyReLU(LayerWithSlopes):
         `alpha` is the present value of a single fixed slope, else the initial value.
         """
         config = {
-            **super().get_config(),
+            **_without_renorm(super().get_config()),
             "alpha_axis": self.alpha_axis,
             "axis": self.axis,
             "momentum": self.momentum,

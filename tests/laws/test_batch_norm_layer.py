@@ -214,3 +214,10 @@ def test_layer_is_built_once():
     for _ in range(2):
         layer.build((None, 3))
     assert len(layer.weights) == 4
+
+
+def test_is_a_batch_normalization_for_those_who_ask():
+    """As in `if isinstance(layer, BatchNormalization): layer.trainable = False`."""
+    layer = BatchNormLeakyReLU()
+    assert isinstance(layer, tf.keras.layers.BatchNormalization)
+    assert not any(key.startswith("renorm") for key in layer.get_config())

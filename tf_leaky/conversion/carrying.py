@@ -232,8 +232,8 @@ def without_carrying(layer: Any, subject: str) -> None:
     del layer._tf_leaky
     warn(
         f"{subject}: {layer.name!r} computes with stock activations at {places}, but a .keras file "
-        f"of it loads with those that {type(layer).__qualname__} creates. Change its code, save "
-        "only the weights, or export a SavedModel."
+        f"of it is read by {type(layer).__qualname__}, which creates its own. Change its code, or "
+        "export a SavedModel."
     )
 
 
