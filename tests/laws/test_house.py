@@ -26,7 +26,7 @@ ROOMS = {
     "layer": {*BELOW, "ops", "slopes"},
     "batch_norm_ops": {*BELOW, "ops"},
     "batch_norm": {*BELOW, "ops", "slopes", "batch_norm_ops"},
-    "structure": {"keras_compat"},
+    "structure": {"keras_compat", "ops"},
     "conversion": {*BELOW, "ops", "slopes", "layer", "batch_norm", "structure", "graph_defs"},
     # activation_memory says what convert would make of a model, and asks it.
     "inspection": {

@@ -538,6 +538,18 @@ class OfOneClass(OfItsOwn):
         return OfOneClass(**config)
 
 
+class OldStyle(layers.Layer):
+    def __init__(self, units=4, **kwargs):
+        super(self.__class__, self).__init__(**kwargs)
+        self.units, self.act = units, layers.ReLU()
+
+    def call(self, x):
+        return self.act(x)
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
 class Calls(layers.Layer):
     def call(self, x):
         return tf_leaky.leaky_relu(x)
@@ -547,6 +559,7 @@ class Calls(layers.Layer):
     ("change", "make", "match"),
     [
         (convert, OfOneClass, r"a layer of the class that it is called on.*Return cls"),
+        (convert, OldStyle, r"have a subclass.* OldStyle, for which it fails.* Write super\(\)"),
         (to_keras, Calls, r"activations that stock layers can replace.* tf_leaky is used by"),
     ],
 )

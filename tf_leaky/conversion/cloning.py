@@ -231,8 +231,16 @@ class _Copy:
             or not _alike(_found(new, place), by)
         }
         if wanted:
-            with known(_classes(layer)):
-                new = _named_as(layer, with_replaced(own, within, wanted))
+            try:
+                with known(_classes(layer)):
+                    new = _named_as(layer, with_replaced(own, within, wanted))
+            except (TypeError, RecursionError) as error:
+                raise ValueError(
+                    f"{self._subject}: expected a class that can have a subclass, as the copy of "
+                    f"{layer.name!r} is of one. Received: {own.__qualname__}, for which it fails: "
+                    f"{said(error)} Write super().__init__(...) in its constructor, not "
+                    "super(self.__class__, self).__init__(...)."
+                ) from error
         self._keep_functions(layer, new)
         return new
 
