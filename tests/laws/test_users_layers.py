@@ -3,6 +3,8 @@
 The slope of 0 is the oracle: with it a leaky ReLU is a ReLU.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,3 +189,32 @@ def test_conversions_compute_what_they_should(kind, options, tmp_path):
         assert_same(each, new)
     assert len(loaded.weights) == len(new.weights)
     assert len(loaded.trainable_weights) == len(new.trainable_weights)
+
+
+@tf.keras.utils.register_keras_serializable("users")
+class OfParts(layers.Layer):
+    """Its config has the model that it was made of."""
+
+    def __init__(self, net, **kwargs):
+        super().__init__(**kwargs)
+        self.net = net
+
+    def call(self, x):
+        return self.net(x)
+
+    def get_config(self):
+        return super().get_config() | {"net": tf.keras.layers.serialize(self.net)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config | {"net": tf.keras.layers.deserialize(config["net"])})
+
+
+def test_to_keras_does_not_warn_if_the_file_is_right(tmp_path):
+    parts = [tf.keras.Input((5,)), layers.Dense(4, activation="relu"), layers.LeakyReLU(0.3)]
+    old = tf.keras.Sequential([tf.keras.Input((5,)), OfParts(tf.keras.Sequential(parts))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stock = to_keras(convert(old, alpha=0.1))
+    stock.save(tmp_path / "stock.keras")
+    assert_same(tf.keras.models.load_model(tmp_path / "stock.keras"), stock)

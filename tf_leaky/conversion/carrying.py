@@ -227,14 +227,32 @@ def known(classes: dict[str, type]) -> Iterator[None]:
 
 def without_carrying(layer: Any, subject: str) -> None:
     """Gives a converted layer the user's class; warns of what its file doesn't keep."""
-    places = ", ".join(shown_place(place) for place in places_of(layer))
-    layer.__class__ = user_class(layer)
+    places = places_of(layer)
+    own = layer.__class__ = user_class(layer)
     del layer._tf_leaky
+    try:
+        again = made(own, own, layer.get_config())
+        lost = [place for place in places if not alike(at(again, place), at(layer, place))]
+    except Exception:  # of any kind: it is the user's constructor
+        lost = places
+    if not lost:
+        return
     warn(
-        f"{subject}: {layer.name!r} computes with stock activations at {places}, but a .keras file "
+        f"{subject}: {layer.name!r} computes with stock activations at "
+        f"{', '.join(map(shown_place, lost))}, but a .keras file "
         f"of it is read by {type(layer).__qualname__}, which creates its own. Change its code, or "
         "export a SavedModel."
     )
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two activations or graphs are the same but for their names."""
+    if one is other:
+        return True
+    if not (is_layer(one) and is_layer(other)) or type(one) is not type(other):
+        return False
+    configs = [{**each.get_config(), "name": None} for each in (one, other)]
+    return bool(configs[0] == configs[1])
 
 
 def user_class(layer: Any) -> type:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_leaky.checks import said, warn
 from tf_leaky.conversion.carrying import (
     Converted,
+    alike,
     config_of,
     known,
     made,
@@ -228,7 +229,8 @@ class _Copy:
             tuple(place): by
             for place, by in self._wanted(layer)
             if any(by is each for each in self._copies.values())  # as it is in a graph, too
-            or not _alike(_found(new, place), by)
+            or is_graph(by)
+            or not alike(_found(new, place), by)
         }
         if wanted:
             try:
@@ -420,16 +422,6 @@ def _found(layer: Any, place: Place) -> Any:
         return at(layer, place)
     except LookupError:
         return None
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two activations are the same but for their names."""
-    if one is other:
-        return True
-    if not (is_layer(one) and is_layer(other)) or type(one) is not type(other) or is_graph(one):
-        return False
-    configs = [{**each.get_config(), "name": None} for each in (one, other)]
-    return bool(configs[0] == configs[1])
 
 
 def _classes(layer: Any) -> dict[str, type]:
