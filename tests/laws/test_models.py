@@ -676,7 +676,7 @@ def back(model):
     [
         (fuse, around, "Nothing was fused"),
         (slope, own, "expected to change every ReLU"),
-        (back, own, "a .keras file of it loads with"),
+        (back, own, "a .keras file of it is read by"),
         (slope, lambda: Handmade(name="lambda_net"), "'lambda_net' is returned as a plain Functi"),
         (slope, around, "'inner' is returned as a plain Functional"),
     ],

@@ -218,3 +218,28 @@ def test_to_keras_does_not_warn_if_the_file_is_right(tmp_path):
         stock = to_keras(convert(old, alpha=0.1))
     stock.save(tmp_path / "stock.keras")
     assert_same(tf.keras.models.load_model(tmp_path / "stock.keras"), stock)
+
+
+ACTIVATION = layers.ReLU(name="common")
+
+
+class Default(layers.Layer):
+    """Has the activation of all others of its class."""
+
+    def __init__(self, activation_layer=ACTIVATION, **kwargs):
+        super().__init__(**kwargs)
+        self.act = activation_layer
+
+    def call(self, x):
+        return self.act(x)
+
+    def get_config(self):
+        return super().get_config()
+
+
+def test_slopes_that_a_file_would_lose_are_named():
+    parts = [layers.Dense(4), Default(name="one"), layers.Dense(4), Default(name="other")]
+    old = tf.keras.Sequential([tf.keras.Input((5,)), *parts])
+    assert_same(convert(old, alpha=0.0), old)
+    with pytest.warns(UserWarning, match=r"'common' is in one, other\. A \.keras file of the copy"):
+        convert(old, alpha=0.1, trainable_alpha=True)

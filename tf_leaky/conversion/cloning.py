@@ -83,6 +83,13 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
             f"{subject}: {model.name!r} has no BatchNormalization that can be fused with the leaky "
             "ReLU after it. Nothing was fused."
         )
+    for by, hosts in copy.hosts.values() if carry else ():
+        if len(hosts) > 1 and is_layer(by) and by.trainable_variables:
+            warn(
+                f"{subject}: {by.name!r} is in {', '.join(hosts.values())}. A .keras file of the "
+                "copy has its weights for one of them only, and doesn't load. Save the weights, or "
+                "give each layer an activation of its own in its code."
+            )
     for layer in () if carry else [new, *layers_within(new)]:
         if isinstance(layer, Converted):
             without_carrying(layer, subject)
@@ -114,6 +121,8 @@ class _Copy:
         self._copies: dict[int, Any] = {}
         self._rules: dict[Any, tuple[Any, Any]] = {}
         self.replaced: set[int] = set()
+        self.hosts: dict[int, tuple[Any, dict[int, str]]] = {}
+        """The layers of the users' classes in which each replacement stands."""
         self.fused = False
 
     def of(self, layer: Any) -> Any:
@@ -188,9 +197,9 @@ class _Copy:
 
     def _trial(self, layer: Any) -> Any:
         """Returns a copy that is only serialised: it is not the one in the new model."""
-        copies = dict(self._copies)
+        copies, hosts, self.hosts = dict(self._copies), self.hosts, {}
         new = self._new(layer)
-        self._copies = copies
+        self._copies, self.hosts = copies, hosts
         return new
 
     def _leaky_relu_for(self, layer: Any) -> Any:
@@ -232,6 +241,8 @@ class _Copy:
             or is_graph(by)
             or not alike(_found(new, place), by)
         }
+        for by in wanted.values():
+            self.hosts.setdefault(id(by), (by, {}))[1][id(layer)] = layer.name
         if wanted:
             try:
                 with known(_classes(layer)):
