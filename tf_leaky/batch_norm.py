@@ -13,6 +13,7 @@ from tf_leaky.batch_norm_ops import (
     Batch,
     Channels,
     batch_norm_leaky_relu,
+    inverted,
     normalized_leaky_relu,
     wider,
 )
@@ -233,7 +234,7 @@ class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
         """Returns leaky ReLU of the normalised `inputs`, in their shape and the compute dtype."""
         check_one_tensor(inputs, subject=_NAME)
         z = tf.cast(inputs, self.compute_dtype)
-        channels = Channels(self._rank, self._positive_axis, z.shape[self._positive_axis])
+        channels = self._channels()
         gamma = _values(self.gamma, 1.0, channels, z.dtype)
         beta = _values(self.beta, 0.0, channels, z.dtype)
         moving_mean = _values(self.moving_mean, 0.0, channels, z.dtype)
@@ -258,6 +259,10 @@ class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
         self._update(self.moving_mean, moving_mean, mean, batch)
         self._update(self.moving_variance, moving_variance, variance, batch)
         return y
+
+    def _channels(self) -> Channels:
+        size = self.input_spec.axes[self._positive_axis]
+        return Channels(self._rank, self._positive_axis, size)
 
     def _slopes(self, dtype: tf.DType) -> Any:
         """Returns a float if it is fixed, else a tensor; at least 1e-3, with derivative 1."""
@@ -291,6 +296,11 @@ class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
                     part = getattr(self, f"{weight}_{kind}")
                     config[f"{weight}_{kind}"] = serialized_part(kind, part)
         return config
+
+
+def recovered(layer: BatchNormLeakyReLU, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns gamma * xhat + beta, where a layer returned y, and leaky ReLU's derivative there."""
+    return inverted(y, layer._slopes(y.dtype), layer._channels())
 
 
 def _values(weight: Any, default: float, channels: Channels, dtype: tf.DType) -> tf.Tensor:

@@ -281,6 +281,13 @@ def _over_slope(values: tf.Tensor, at: tf.Tensor, alpha: Any, *, channels: Chann
     return _times_slope(values, at, 1 / alpha, channels=channels)
 
 
+def inverted(y: tf.Tensor, alpha: Any, channels: Channels) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns u and the derivative dy/du, both in the wide dtype."""
+    y = tf.cast(y, wider(y.dtype))
+    derivative = _times_slope(tf.ones_like(y), y, alpha, channels=channels)
+    return y / derivative, derivative
+
+
 def _totals(
     upstream: tf.Tensor, y: tf.Tensor, alphas: Sequence[tf.Tensor], channels: Channels
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tf_leaky.inspection.probing
-from tf_leaky import ActivationMonitor, LeakyReLU, plot_activations
+from tf_leaky import ActivationMonitor, BatchNormLeakyReLU, LeakyReLU, plot_activations
 from tf_leaky.inspection.plots import draw_lines
 from tf_leaky.inspection.probing import Probe
 from tf_leaky.inspection.statistics import Histogram
@@ -152,6 +152,31 @@ def test_slopes_and_zero_gradients_of_stock_activations():
     (seen,) = look(with_dead_units(layers.Activation(tf.stop_gradient))).values()
     assert seen.slopes is None
     assert not seen.dead.any()  # they send something on
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("options", [{}, {"trainable_alpha": True}, {"alpha_axis": ...}], ids=str)
+def test_batch_norm_leaky_relu_shows_what_it_normalised(axis, options, rng):
+    """Unit 0 never gets anything above 0."""
+    options = {key: axis if value is ... else value for key, value in options.items()}
+    layer = BatchNormLeakyReLU(alpha=0.25, axis=axis, name="block", **options)
+    model = sequential(layer, shape=(3, 3))
+    beta = np.float32([-9, 0, 1])
+    layer.set_weights([np.float32([0.5, -2, 1]), beta, *layer.get_weights()[2:]])
+    x = rng.normal(size=(50, 3, 3)).astype("float32")
+    two = tf.keras.layers.BatchNormalization(axis=axis)
+    two.build(x.shape)
+    two.set_weights(layer.get_weights()[:4])
+    before = two(x).numpy()
+    seen = look(model, x)["block"]
+    assert seen.share_negative == (before < 0).mean()
+    assert seen.always_negative.tolist() == [True, False, False]
+    assert seen.dead.tolist() == [False] * 3
+    assert seen.slopes.tolist() == [0.25] * (3 if "alpha_axis" in options else 1)
+    for found, values in ((seen.before, before), (seen.after, model(x).numpy())):
+        assert found.counts.sum() == values.size
+        counts = np.histogram(values, found.edges)[0]
+        assert abs(found.counts - counts).sum() <= 4  # of numbers that rounding moves over an edge
 
 
 def test_several_inputs_are_taken():

@@ -29,7 +29,8 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
     | `<layer>/share_negative` | share of its inputs that are below 0, from 0 to 1 |
     | `<layer>/alpha_mean`, `<layer>/alpha_std` | mean and spread of its slopes, if it has slopes |
 
-    A unit is an index along the last axis: a channel of an image, an output of a Dense layer.
+    A unit is an index along the last axis: a channel of an image, an output of a Dense layer. Of a
+    `BatchNormLeakyReLU`, it is one along its `axis`, and the inputs are the normalised values.
     Activations that the model calls in a loop, a branch or its own `tf.function`, such as those of
     recurrent layers, are not measured. The state of stateful layers changes, as in `predict`.
 

@@ -118,7 +118,8 @@ def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
     of its inputs (filled) and outputs (a line), on a logarithmic scale; and its slopes, with a mark
     for each if there are several. The title has the share of inputs that are negative, and how many
     units are dead: their output and gradient are 0 for all of the data. A unit is an index along
-    the last axis. The largest and smallest 0.05 % aren't drawn.
+    the last axis; of a `BatchNormLeakyReLU`, along its `axis`, and the inputs are the normalised
+    values. The largest and smallest 0.05 % aren't drawn.
 
     Data of any size is read batch by batch, and only counts are kept. After ten seconds there is a
     progress bar. Activations that the model calls in a loop, a branch or its own `tf.function`,

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_leaky.batch_norm import BatchNormLeakyReLU, recovered
 from tf_leaky.checks import check_built_model, note, shown
 from tf_leaky.inspection.statistics import Seen, Total, summary_of
 from tf_leaky.keras_compat import call_traced, slope_of_keras_leaky_relu
-from tf_leaky.layer import LeakyReLU
-from tf_leaky.slopes import slopes_in_use
+from tf_leaky.slopes import LayerWithSlopes, slopes_in_use
 from tf_leaky.structure import attributes, is_activation_function, is_layer, layers_within
 
 BATCH = 32  # examples at a time, of arrays
 _layers, _functions = tf.keras.layers, tf.keras.activations
 _KINDS = (
-    LeakyReLU,
+    LayerWithSlopes,
     _layers.ReLU,
     _layers.LeakyReLU,
     _layers.PReLU,
@@ -103,7 +103,11 @@ class Probe:
                 if not target.repeated:
                     name = unused_name(name, found, "{} (call {})")
                 self._layers[name] = target.holder
-                found.setdefault(name, []).append(summary_of(x, y, tape.gradient(y, x)))
+                if isinstance(target.holder, BatchNormLeakyReLU):
+                    read = _read_fused(target.holder, y)
+                else:
+                    read = x, y, tape.gradient(y, x)
+                found.setdefault(name, []).append(summary_of(*read))
             return y
 
         with contextlib.ExitStack() as probes:
@@ -121,6 +125,12 @@ class Probe:
                 f"Received: {target.name!r}, from {x.shape} to {y.shape}. Leave it out."
             )
         return False
+
+
+def _read_fused(layer: BatchNormLeakyReLU, y: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Returns what leaky ReLU receives and returns in a layer, and its slope, channels last."""
+    u, slope = recovered(layer, y)
+    return tuple(tf.experimental.numpy.moveaxis(each, layer.axis, -1) for each in (u, y, slope))
 
 
 class Target(NamedTuple):
@@ -218,7 +228,7 @@ def _attributes_of(layer: Any) -> list[str]:
 
 def slopes_of(layer: Any) -> np.ndarray | None:
     """Returns the slopes of an activation layer as a flat array; None if it has none."""
-    if isinstance(layer, LeakyReLU):
+    if isinstance(layer, LayerWithSlopes):
         return np.ravel(slopes_in_use(layer)).astype(np.float64)
     if isinstance(layer, _layers.PReLU):
         return np.ravel(tf.convert_to_tensor(layer.alpha)).astype(np.float64)
