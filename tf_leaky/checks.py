@@ -17,6 +17,11 @@ import tensorflow as tf
 _log = logging.getLogger("tf_leaky")
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
 _LONGEST = 300  # characters that a message shows of one value
+# For a subclassed model, of whose inputs Keras recorded too little.
+WAY_OUT = (
+    "wrap it: whole = tf.keras.Model(inputs, model(*inputs)), with one tf.keras.Input for each "
+    "argument of its call, and give `whole`."
+)
 
 
 class _Short(reprlib.Repr):
@@ -322,4 +327,14 @@ def check_built_model(model: Any, *, subject: str) -> None:
         raise ValueError(
             f"{subject}: expected model to be built. Received: model={model.name!r}, not built. "
             "Give it an Input, or call it once on data."
+        )
+
+
+def check_inputs_known(model: Any, inputs: Any, *, subject: str) -> None:
+    """Raises ValueError if `inputs`, those of a model that Keras recorded, are None."""
+    if inputs is None:
+        raise ValueError(
+            f"{subject}: expected a model whose inputs are known. Received: model={model.name!r}, "
+            "of which Keras recorded no shapes. Call the model once on data. If that doesn't "
+            f"help, as when its class says `built` itself, {WAY_OUT}"
         )

@@ -41,22 +41,29 @@ LEGACY = tf.keras.Model.__module__.partition(".")[0] == "tf_keras"
 def recorded_inputs(model: Any) -> Any:
     """Returns a model's inputs, with shapes and dtypes, or None if they aren't known."""
     if LEGACY:
-        specs = model.save_spec()
-        return None if specs is None else specs[0][0]
+        if (specs := model.save_spec()) is not None:
+            return specs[0][0]
     # A Sequential has none if it is called before Keras knows the shapes within it.
-    if (inputs := getattr(model, "inputs", None)) is not None:
+    elif (inputs := getattr(model, "inputs", None)) is not None:
         return inputs[0] if isinstance(model, tf.keras.Sequential) else model.input
-    if not (model._called or isinstance(model, tf.keras.Sequential)):  # as `model.export` checks
-        return None
-    shape = next(iter((model.get_build_config() or {}).values()), None)
-    return None if shape is None else _specs_of(shape, model.input_dtype)
+    return next(iter(_built_on(model).values()), None)
+
+
+def _built_on(model: Any) -> dict[str, Any]:
+    """Returns what a model of no known graph was built on, by the names in its config for that.
+
+    Keras doesn't record the dtypes. From a file, shapes are lists.
+    """
+    config = model.get_build_config() or {}
+    return {
+        name: _specs_of(shape, model.compute_dtype)
+        for name, shape in config.get("shapes_dict", config).items()
+        if isinstance(shape, dict | list | tuple | tf.TensorShape)
+    }
 
 
 def _specs_of(shapes: Any, dtype: Any) -> Any:
-    """Returns the shapes that a subclassed model of Keras 3 was built with, as specs of `dtype`.
-
-    Keras doesn't record their dtypes.
-    """
+    """Returns a shape, or a structure of them, as specs of `dtype`."""
     if isinstance(shapes, dict):
         return {key: _specs_of(shape, dtype) for key, shape in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):

@@ -97,7 +97,7 @@ def test_folder_names_its_public_functions_and_nothing_else(folder):
 
 
 # What Keras has on no public side, and what stands where it does.
-PRIVATE = {"_called", "_compile_config", "_inbound_nodes", "_self_tracked_trackables", "_tracker"}
+PRIVATE = {"_compile_config", "_inbound_nodes", "_self_tracked_trackables", "_tracker"}
 
 
 def private_names(tree):
@@ -133,7 +133,6 @@ def test_private_attributes_of_keras_are_what_they_were():
         assert model._self_tracked_trackables[-1] is layer
         return
     assert len(layer._inbound_nodes) == 1
-    assert model._called is False
     tracker = layer._tracker
     assert tracker.locked
     assert not tracker.is_in_store("layers", layer)

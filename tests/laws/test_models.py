@@ -406,6 +406,44 @@ def test_models_in_the_config_of_a_model_are_converted():
     np.testing.assert_allclose(new(x), oracle(x), rtol=1e-5, atol=1e-6)
 
 
+@tf.keras.utils.register_keras_serializable("models")
+class Net(tf.keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.act = layers.Dense(4), layers.ReLU()
+
+    def call(self, x):
+        return self.act(self.dense(x))
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_subclassed_model_of_a_file_is_changed_before_its_first_call(change, tmp_path):
+    model, x = Net(), normal(5, 3)
+    model(x)
+    model.save(tmp_path / "model.keras")
+    same(model, change(tf.keras.models.load_model(tmp_path / "model.keras")), x, rtol=0)
+
+
+class SaysBuilt(Net):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.built = True
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_model_of_unknown_inputs_is_refused_with_ways_to_say_them(change):
+    model, x = SaysBuilt(), normal(5, 3)
+    with pytest.raises(ValueError, match=r"recorded no shapes\. Call the model once .* wrap it"):
+        change(model)
+    model(x)
+    inputs = tf.keras.Input((3,))
+    whole = tf.keras.Model(inputs, model(inputs))
+    same(model, change(whole).get_layer(model.name), x, rtol=0)
+
+
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.checks import said
+from tf_leaky.checks import check_inputs_known, said
 from tf_leaky.conversion.cloning import Rule, clone
 from tf_leaky.conversion.remaining import relus_of
 from tf_leaky.conversion.stock import is_function_in_graph, stock_slope
+from tf_leaky.keras_compat import recorded_inputs
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import held, is_graph, is_layer, layers_within, shown_place
 
@@ -19,6 +20,7 @@ _layers = tf.keras.layers
 
 def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
     """Returns `clone(...)`, or raises ValueError that says what to edit in the model."""
+    check_inputs_known(model, recorded_inputs(model), subject=subject)
     try:
         return clone(model, rule, subject=subject, **options)
     except Exception as error:  # of any kind: it is the user's constructor that is called

@@ -57,8 +57,8 @@ def export_saved_model(
     or outputs are float16 or bfloat16, which TensorFlow Serving's REST API doesn't support.
 
     Args:
-        model: A built Keras model, with or without layers of this package. A subclassed model has
-            to be called once; under Keras 3 its inputs are floats, or have the dtypes of `warmup`.
+        model: A built Keras model, with or without layers of this package. Of a subclassed model,
+            under Keras 3, the inputs are floats, or have the dtypes of `warmup`.
         base_path: The folder for the versions of this model; created if it doesn't exist. `~` is
             the home folder. It must be local or mounted: URLs such as `gs://...` are refused, since
             folders there can't be renamed atomically.

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky import keras_compat
+from tf_leaky.checks import check_inputs_known
 
 
 def inputs_of(model: Any, *, subject: str) -> Any:
@@ -21,16 +22,11 @@ def inputs_of(model: Any, *, subject: str) -> Any:
     Input.
 
     Raises:
-        ValueError: If the shapes aren't known because the model was never called, or if an input is
-            sparse, ragged, or has no batch axis or no known rank.
+        ValueError: If the shapes aren't known, or if an input is sparse, ragged, or has no batch
+            axis or no known rank.
     """
     structure = keras_compat.recorded_inputs(model)
-    if structure is None:
-        raise ValueError(
-            f"{subject}: expected model to have been called, as a model without an Input learns "
-            f"its inputs from its first call. Received: model={model.name!r}, never called. "
-            "Call it once on data."
-        )
+    check_inputs_known(model, structure, subject=subject)
     leaves = _leaves(structure)
     names = [_argument(key or _input_name(leaf, i)) for i, (key, leaf) in enumerate(leaves)]
     specs = []
