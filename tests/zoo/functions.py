@@ -76,7 +76,27 @@ add(
         tf.nn.relu6 if LEGACY else ops.relu6,
     ),
     relus=1,
-    stays=int(not LEGACY),  # tf_keras clips by other operations
+    stays=1,  # that with a maximum: the others are other operations
+)
+
+
+def with_slope(**bounds):
+    slope = {"alpha" if LEGACY else "negative_slope": 0.3}
+    return lambda y: activations.relu(y, **slope, **bounds)
+
+
+add(
+    "clipped ReLUs with a slope in the graph",
+    lambda: graph(
+        relu,
+        lambda y: relu(-y) * 0.5,
+        with_slope(max_value=6.0),
+        with_slope(max_value=1.0),
+        with_slope(threshold=0.1),
+        with_slope(max_value=1.0, threshold=-0.1),
+    ),
+    relus=2,
+    stays=5,
 )
 add(
     "a Lambda of relu", lambda: steps(layers.Lambda(relu.nn), layers.Lambda(relu.function)), relus=2

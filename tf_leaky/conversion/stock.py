@@ -5,9 +5,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tf_leaky.keras_compat import LEGACY, arguments_of, operations_of, slope_of_keras_leaky_relu
+from tf_leaky.keras_compat import (
+    LEGACY,
+    arguments_of,
+    calls_of,
+    operations_of,
+    slope_of_keras_leaky_relu,
+)
 from tf_leaky.structure import LEAKY_RELUS, RELUS, is_layer
 
 _layers = tf.keras.layers
@@ -51,11 +58,50 @@ def _slope_of_relu(arguments: dict[str, Any]) -> float | str:
 
 def _slope_of_call(layer: Any) -> float | str | None:
     """Returns the slope of a layer that tf_keras made of a function on symbolic tensors."""
-    function = layer.get_config()["function"]
+    function = _called(layer)
     if function == "nn.leaky_relu":
         slope = arguments_of(layer, ("alpha", "name")).get("alpha", _DEFAULT)
         return float(slope) if isinstance(slope, int | float) else None
-    return "plain" if function == "nn.relu" else None
+    if function != "nn.relu":
+        return None
+    return "bounded" if _is_part_of_bounded(layer) else "plain"
+
+
+def _is_part_of_bounded(relu: Any) -> bool:
+    """Whether tf_keras computes a ReLU with a maximum or a threshold with a relu in a graph.
+
+    With a maximum, that is clip(relu(x), 0, maximum). With a slope too, it is
+    y - slope * relu(threshold - x), where y is the one without a slope.
+    """
+    after = _only_user(relu)
+    if _called(after) == "clip_by_value":
+        least = arguments_of(after, ("clip_value_min",))["clip_value_min"]
+        return len(calls_of(after)[0][0]) == 1 and bool(np.all(np.equal(least, 0)))
+    if _called(after) != "math.multiply" or _called(whole := _only_user(after)) != "math.subtract":
+        return False
+    y, *_ = calls_of(whole)[0][0]
+    clipped = _argument(y, "clip_by_value")
+    relus = ("nn.relu6", "math.multiply") if clipped is y else ("nn.relu", "math.multiply")
+    negative = _argument(calls_of(relu)[0][0][0], "__operators__.add")
+    x = _argument(negative, "math.negative")
+    return x is not negative and x is _argument(clipped, *relus)
+
+
+def _called(layer: Any) -> str | None:
+    """Returns the name of the function for which tf_keras made a layer, or None."""
+    return str(layer.get_config()["function"]) if type(layer) in _operations() else None
+
+
+def _only_user(layer: Any) -> Any:
+    """Returns the layer that alone uses the output of a layer of tf_keras, or None."""
+    nodes = layer.outbound_nodes
+    return nodes[0].layer if len(nodes) == 1 else None
+
+
+def _argument(x: Any, *functions: str) -> Any:
+    """Returns the tensor from which one of these functions made a tensor; itself if none did."""
+    layer = x.node.layer
+    return calls_of(layer)[0][0][0] if _called(layer) in functions else x
 
 
 @functools.cache
