@@ -117,7 +117,7 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
         for layer in order:
             new.add(of(layer))
         return new
-    plain = tf.keras.Model(model.input, model.output, name=model.name)
+    plain = _plain(model)
     if LEGACY:
         return tf.keras.models.clone_model(plain, clone_function=of)
     # `clone_model` doesn't keep the names of input layers.
@@ -130,6 +130,36 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
     return tf.keras.models.clone_model(
         plain, input_tensors=tf.nest.map_structure(alike, model.input), clone_function=of
     )
+
+
+def _plain(model: Any) -> Any:
+    """Returns a functional model of no user's class with a model's graph and its layers."""
+    new = tf.keras.Model(model.input, model.output, name=model.name)
+    keep_added(model, new)
+    return new
+
+
+def keep_added(model: Any, new: Any) -> None:
+    """Has a functional model of the graph of another one compute the losses added to that.
+
+    In tf_keras, `add_loss` and `add_metric` of a tensor add layers to a graph, which no output
+    depends on.
+    """
+    if nodes := _added(model):
+        known = {id(layer) for layer in new.layers}
+        layers = {id(node.layer): node.layer for node in nodes if id(node.layer) not in known}
+        new._insert_layers([*layers.values()], nodes)
+
+
+def count_added(model: Any) -> int:
+    """Returns how many losses and metrics were added to the graph of a model of tf_keras."""
+    kinds = [type(node.layer).__name__ for node in _added(model)]
+    return kinds.count("AddLoss") + kinds.count("AddMetric")
+
+
+def _added(model: Any) -> list[Any]:
+    depths = getattr(model, "_nodes_by_depth", {}) if LEGACY else {}
+    return [node for depth, nodes in depths.items() if depth < 0 for node in nodes]
 
 
 def _call_order(model: Any) -> list[Any]:
@@ -165,8 +195,7 @@ def graph_layers(model: Any) -> list[Any]:
 
     In tf_keras, `model.layers` also has those in the attributes of a model.
     """
-    plain = tf.keras.Model(model.input, model.output, name=model.name) if LEGACY else model
-    return list(plain.layers)
+    return list((_plain(model) if LEGACY else model).layers)
 
 
 def operations_of(model: Any) -> list[Any]:

@@ -371,6 +371,53 @@ def test_layers_that_a_sequential_has_twice_are_called_twice():
     np.testing.assert_allclose(sloped(x), y, rtol=1e-6)
 
 
+class AddsItsLoss(tf.keras.Model):
+    def __init__(self, inputs, outputs, **kwargs):
+        super().__init__(inputs, outputs, **kwargs)
+        self.add_loss(tf.reduce_mean(outputs))
+
+
+class OfGraph(tf.keras.Model):
+    """Users write such for a `train_step` of their own."""
+
+
+def autoencoder(kind, act):
+    """With a loss, a layer and activations that no output depends on."""
+    x = tf.keras.Input((6,))
+    mean, variance = layers.Dense(2)(x), act(layers.Dense(3)(x))
+    model = kind(x, layers.Dense(6)(act(mean)))
+    model.add_loss(tf.reduce_mean(layers.Dense(2)(variance) ** 2))
+    model.add_metric(act(mean), name="late", aggregation="mean")
+    model.add_metric(act(variance - 0.2), name="early", aggregation="mean")
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.skipif(not LEGACY, reason="Keras 3 has no losses and metrics in a graph")
+@pytest.mark.parametrize("kind", [tf.keras.Model, OfGraph, AddsItsLoss])
+@pytest.mark.filterwarnings("ignore:.* adds other losses than the model has:UserWarning")
+def test_losses_and_metrics_of_a_graph_are_kept(kind):
+    model = autoencoder(kind, tf.nn.relu)
+    oracle = autoencoder(kind, lambda x: tf.nn.leaky_relu(x, 0.3))
+    oracle.set_weights(model.get_weights())
+    x = normal(5, 6)
+    new, sloped = convert(model), convert(model, alpha=0.3)
+    pairs = (new, model), (freeze(new), model), (sloped, oracle), (to_keras(sloped), oracle)
+    for one, other in pairs:
+        expected = other.evaluate(x, x, verbose=0, return_dict=True)
+        assert one.evaluate(x, x, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-5)
+        assert isinstance(one, OfGraph) is (kind is OfGraph)
+
+
+@pytest.mark.skipif(not LEGACY, reason="Keras 3 has no losses in a graph")
+def test_loss_of_the_graph_of_a_sequential_is_refused():
+    model = sequential(layers.ReLU())
+    model.add_loss(tf.reduce_mean(model.outputs[0]))
+    for change in (convert, freeze, to_keras):
+        with pytest.raises(ValueError, match=r"of a Sequential to be those of its layers.* Add it"):
+            change(model)
+
+
 class Joined(tf.keras.Model):
     """Takes models, which are in its config: Keras 3 empties a config that it reads."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.checks import warn
-from tf_leaky.keras_compat import LEGACY, clone_graph
+from tf_leaky.keras_compat import LEGACY, clone_graph, count_added, keep_added
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     attributes,
@@ -22,7 +22,18 @@ from tf_leaky.structure import (
 
 
 def rebuilt(model: Any, of: Callable[[Any], Any], subject: str) -> Any:
-    """Returns a Sequential or functional model of copies of its layers and operations."""
+    """Returns a Sequential or functional model of copies of its layers and operations.
+
+    Raises:
+        ValueError: If it is a Sequential of tf_keras with losses or metrics added to its graph, or
+            of a class that can't be made again and that has a `call` of its own.
+    """
+    if isinstance(model, tf.keras.Sequential) and count_added(model):  # `clone_model` fails too
+        raise ValueError(
+            f"{subject}: expected losses and metrics of a Sequential to be those of its layers or "
+            f"of compile. Received: {model.name!r}, to which add_loss or add_metric added a "
+            "tensor. Add it to tf.keras.Model(model.inputs, model.outputs) instead."
+        )
     new = clone_graph(model, lambda layer: _called_as_before(of(layer)))
     for layer in layers_within(new):
         if isinstance(layer, _CalledAsBefore):
@@ -96,7 +107,10 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
         given |= _other_arguments(model, {*given, "name"})
         made = own(**given, name=model.name)
         if is_graph(made) and [id(x) for x in made.outputs] == [id(x) for x in new.outputs]:
-            return made
+            if not count_added(made):
+                keep_added(new, made)
+            if count_added(made) == count_added(new):
+                return made
     except Exception:  # of any kind: it is the user's constructor
         pass
     if not is_of_keras(own, "call"):
@@ -108,8 +122,8 @@ def _of_own_class(model: Any, new: Any, subject: str) -> Any:
         )
     warn(
         f"{subject}: {model.name!r} is returned as a plain {type(new).__name__} model, without the "
-        f"methods of {own.__qualname__}: its constructor doesn't take inputs and outputs, or takes "
-        "arguments that can't be found on the model."
+        f"methods of {own.__qualname__}: its constructor doesn't take inputs and outputs, takes "
+        "arguments that can't be found on the model, or adds other losses than the model has."
     )
     return new
 
