@@ -97,7 +97,10 @@ def test_folder_names_its_public_functions_and_nothing_else(folder):
 
 
 # What Keras has on no public side, and what stands where it does.
-PRIVATE = {"_compile_config", "_inbound_nodes", "_self_tracked_trackables", "_tracker"}
+PRIVATE = {
+    *("_compile_config", "_inbound_nodes", "_insert_layers", "_nodes_by_depth"),
+    *("_self_tracked_trackables", "_tracker"),
+}
 
 
 def private_names(tree):
@@ -131,6 +134,8 @@ def test_private_attributes_of_keras_are_what_they_were():
     layer = model.layers[0]
     if LEGACY:
         assert model._self_tracked_trackables[-1] is layer
+        assert model._nodes_by_depth[0][0].layer is layer
+        assert callable(model._insert_layers)
         return
     assert len(layer._inbound_nodes) == 1
     tracker = layer._tracker
