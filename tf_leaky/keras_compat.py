@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 try:
@@ -219,6 +219,30 @@ def compile_settings(model: Any) -> dict[str, Any] | None:
         return None
     # Keras's public API has only a serialised form, which loses functions.
     return dict(model._compile_config.config)
+
+
+def flags_when_compiled(model: Any) -> Mapping[Any, bool]:
+    """Returns the `trainable` flags, by layer, that a model had when it was compiled.
+
+    tf_keras trains it with those, whatever they are by then. Keras 3 doesn't record them: it takes
+    those that it finds in the first step.
+    """
+    flags = model._compiled_trainable_state if LEGACY else None
+    return flags or {}
+
+
+def trained_by(optimizer: Any, variables: list[Any]) -> list[Any]:
+    """Returns those of some variables for which an optimizer has a state, in its order.
+
+    There are none if it isn't built, or if it is a legacy one that needs no such state.
+    """
+    if not LEGACY:
+        return list(optimizer._trainable_variables)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # where it scales the loss
+    old = isinstance(inner, tf.keras.optimizers.legacy.Optimizer)
+    places = inner._slots if old else getattr(inner, "_index_dict", {})
+    by_key = {each._unique_id: each for each in variables}
+    return [by_key[key] for key in places if key in by_key]
 
 
 def given_name(metric: Any, model: Any) -> str:

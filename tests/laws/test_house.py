@@ -100,6 +100,7 @@ def test_folder_names_its_public_functions_and_nothing_else(folder):
 PRIVATE = {
     *("_compile_config", "_inbound_nodes", "_insert_layers", "_nodes_by_depth"),
     *("_self_tracked_trackables", "_tracker"),
+    *("_compiled_trainable_state", "_index_dict", "_slots", "_trainable_variables", "_unique_id"),
 }
 
 
@@ -136,7 +137,15 @@ def test_private_attributes_of_keras_are_what_they_were():
         assert model._self_tracked_trackables[-1] is layer
         assert model._nodes_by_depth[0][0].layer is layer
         assert callable(model._insert_layers)
+        assert model._compiled_trainable_state[layer]
+        model.optimizer.build(model.trainable_variables)
+        assert [*model.optimizer._index_dict] == [each._unique_id for each in model.weights]
+        model.compile(tf.keras.optimizers.legacy.Adam(), "mse")
+        model.train_on_batch(tf.ones((1, 2)), tf.ones((1, 1)))
+        assert [*model.optimizer._slots] == [each._unique_id for each in model.weights]
         return
+    model.optimizer.build(model.trainable_variables)
+    assert model.optimizer._trainable_variables == model.trainable_variables
     assert len(layer._inbound_nodes) == 1
     tracker = layer._tracker
     assert tracker.locked

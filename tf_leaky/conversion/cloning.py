@@ -56,7 +56,8 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     """Returns a copy of a model, with activations replaced by `rule`. The model isn't changed.
 
     Names, weights, `trainable` flags, dtype policies, sharing and compile settings are those of the
-    model. So is the optimizer's state, if the trained variables are the same.
+    model, and of each model within it. So is the state of each optimizer, if the trained variables
+    are the same.
 
     Args:
         model: A built model of any kind.
@@ -100,7 +101,7 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
     for variable in variables_of(model) if not LEGACY else ():  # Keras 3 can freeze a single one
         if not variable.trainable and id(variable) in same:
             same[id(variable)].trainable = False
-    compile_alike(model, new, same, subject=subject)
+    compile_alike(pairs, same, subject=subject)
     return new
 
 

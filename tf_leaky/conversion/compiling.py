@@ -1,41 +1,70 @@
-"""Compiles a copy of a model like the model, with its own training state."""
+"""Compiles the copies of models like the models, with training states of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from tf_leaky.conversion.carrying import known
-from tf_leaky.keras_compat import compile_settings, given_name
-from tf_leaky.structure import is_of_keras
+from tf_leaky.conversion.weights import Pair
+from tf_leaky.keras_compat import compile_settings, flags_when_compiled, given_name, trained_by
+from tf_leaky.slopes import LayerWithSlopes
+from tf_leaky.structure import is_of_keras, layers_within, variables_of
 
 _log = logging.getLogger("tf_leaky")
 
 
-def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -> None:
-    """Compiles a copy of a model with the model's settings.
+def compile_alike(pairs: list[Pair], same: dict[int, Any], *, subject: str) -> None:
+    """Compiles the copies of a model and of those within it with the settings of each.
 
     Functions, losses and closures are the same objects. The optimizer and metrics are new ones with
     the same configuration. The optimizer's state is copied, unless it trains other variables now;
     that of metrics isn't, as Keras resets it before an epoch, and can't reset that of a copy yet.
-    `same` has the variables of the copy by the ids of those of the model.
+
+    Args:
+        pairs: What `pairs_of` returned.
+        same: The variables of the copy by the ids of those of the model.
+        subject: The name that messages start with.
     """
+    for model, new, _ in pairs:
+        if isinstance(model, tf.keras.Model):
+            with _trainable_as_compiled(model, pairs):
+                compiled = _compile(model, new, subject)
+            if compiled and model.optimizer is not None:
+                _copy_optimizer(model, new, same)
+
+
+@contextlib.contextmanager
+def _trainable_as_compiled(model: Any, pairs: list[Pair]) -> Iterator[None]:
+    """Gives the copies of layers the `trainable` flags that a model was compiled with."""
+    flags = flags_when_compiled(model)
+    for old, new, _ in pairs if flags else ():
+        new.trainable = flags.get(old, old.trainable)
+    yield
+    for old, new, _ in pairs if flags else ():
+        new.trainable = old.trainable
+
+
+def _compile(model: Any, new: Any, subject: str) -> bool:
+    """Compiles a copy, if its model is compiled; returns whether with an optimizer of that kind."""
     settings = compile_settings(model)
     if settings is None:
-        return
+        return False
     if not is_of_keras(type(new), "compile"):
         if not is_of_keras(type(new), "get_compile_config"):
             new.compile_from_config(model.get_compile_config())
-            return
+            return False
         _log.warning(
             "%s: %r is returned without being compiled, as its class overrides `compile`. "
             "Compile it as you compiled the model.",
             subject,
             new.name,
         )
-        return
+        return False
 
     def metric(each: Any) -> Any:
         own = isinstance(each, tf.keras.metrics.Metric)
@@ -43,11 +72,9 @@ def compile_alike(model: Any, new: Any, same: dict[int, Any], *, subject: str) -
 
     for key in ("metrics", "weighted_metrics"):
         settings[key] = tf.nest.map_structure(metric, settings.get(key))
-    optimizer = getattr(model, "optimizer", None)
-    settings["optimizer"] = None if optimizer is None else _anew(optimizer)
+    settings["optimizer"] = None if model.optimizer is None else _anew(model.optimizer)
     new.compile(**settings)
-    if optimizer is not None:
-        _copy_optimizer(model, new, same)
+    return True
 
 
 def _anew(value: Any, **settings: Any) -> Any:
@@ -62,15 +89,24 @@ def _anew(value: Any, **settings: Any) -> Any:
 
 
 def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
-    """Copies the optimizer's variables if the variables that it trains correspond one to one."""
-    twins = [id(same.get(id(variable))) for variable in model.trainable_variables]
-    if twins != [id(variable) for variable in new.trainable_variables]:
-        if getattr(model.optimizer, "built", False):
+    """Copies the optimizer's variables if the variables that it trains correspond one to one.
+
+    It may train what is frozen at present, as a discriminator is within a model of its own.
+    """
+    now = [id(same.get(id(variable))) for variable in model.trainable_variables]
+    trained = trained_by(model.optimizer, variables_of(model)) or model.trainable_variables
+    twins = [same.get(id(variable)) for variable in trained]
+    all_known = all(twin is not None for twin in twins)
+    slopes = [x for x in layers_within(new) if isinstance(x, LayerWithSlopes) and x.trainable_alpha]
+    of_slopes = {id(each) for layer in slopes for each in variables_of(layer)}
+    more = of_slopes - {id(each) for each in same.values()}
+    if now != [id(variable) for variable in new.trainable_variables] or more or not all_known:
+        if getattr(model.optimizer, "built", False) and new.trainable_variables:
             _make_state(new.optimizer, new.trainable_variables)
         return
     before = _state(model.optimizer)
     if len(before) != len(_state(new.optimizer)):
-        _make_state(new.optimizer, new.trainable_variables)
+        _make_state(new.optimizer, twins)
     after = _state(new.optimizer)
     if len(before) == len(after):  # else not built yet: nothing was trained
         for variable, twin in zip(before, after, strict=True):
