@@ -228,3 +228,21 @@ def test_errors_of_the_model_are_noted():
         activation_memory(net(layers.ReLU()), tf.TensorSpec((2, 8, 8, 3), tf.float32))
     if hasattr(raised.value, "__notes__"):
         assert any("activation_memory" in note for note in raised.value.__notes__)
+
+
+class Nameless(tf.keras.Model):
+    """As in TensorFlow's guide to custom layers."""
+
+    def __init__(self):
+        super().__init__(name="")
+        self.dense = layers.Dense(3, activation="relu", name="dense")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_models_without_a_name_are_counted():
+    model = Nameless()
+    x = np.ones((2, 3), "float32")
+    model(x)
+    assert activation_memory(model, x).by_layer == {"Nameless": 0, "dense": 24}

@@ -185,7 +185,7 @@ class _Trace:
         self._model, self._layers = model, layers_within(model)
         self._marks: dict[int, int] = {id(model): 0}
         self._way: list[str] = []
-        self.names = [model.name]
+        self.names = [model.name or type(model).__name__]
 
     def of_step(self, specs: Any) -> Any:
         """Returns the concrete function from the upstream number and flat inputs to gradients."""
@@ -218,7 +218,7 @@ class _Trace:
         self._way.append(target.name)
         if id(layer) not in self._marks:
             self._marks[id(layer)] = len(self.names)
-            self.names.append(unused_name("/".join(self._way), self.names, "{} #{}"))
+            self.names.append(unused_name(_joined(self._way), self.names, "{} #{}"))
         try:
             with functions_in_line(layer), tf.name_scope(self._scope(self._marks[id(layer)])):
                 return original(*arguments, **keywords)
@@ -232,4 +232,9 @@ class _Trace:
         of an attention layer depends on whether the model's name comes before "gradient_tape".
         """
         # A scope that ends with a slash is not nested in others.
-        return "/".join([self._model.name, *self._way, f"{_MARK}{mark}/"])
+        return _joined([self._model.name, *self._way, f"{_MARK}{mark}/"])
+
+
+def _joined(names: list[str]) -> str:
+    """Returns names joined with slashes, but for empty ones: a model may be called ""."""
+    return "/".join(filter(None, names))
