@@ -603,6 +603,41 @@ def test_model_that_compiles_itself(kind, caplog):
         assert "is returned without being compiled" in caplog.text
 
 
+class WithoutConfig(tf.keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.01
+
+
+class CountsUpTo(tf.keras.metrics.Metric):
+    """Its constructor has an argument that isn't in its config."""
+
+    def __init__(self, most, **kwargs):
+        super().__init__(**kwargs)
+        self.most = most
+
+    def update_state(self, y, p, sample_weight=None):
+        pass
+
+    def result(self):
+        return tf.constant(self.most)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"optimizer": tf.keras.optimizers.Adam(WithoutConfig())}, "override `get_config"),
+        ({"metrics": [CountsUpTo(3)]}, "missing 1 required positional argument: 'most'"),
+    ],
+)
+def test_settings_that_can_not_be_made_again(settings, reason, caplog):
+    model = functional(layers.PReLU)
+    model.compile(**({"optimizer": "adam", "loss": "mse"} | settings))
+    new = convert(model)
+    assert "is returned without being compiled, as its optimizer or a metric" in caplog.text
+    assert reason in caplog.text
+    same(model, new, data(model))
+
+
 class OfItsOwn(layers.Layer):
     """Accepts one activation, by its name."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_leaky.checks import said
 from tf_leaky.conversion.carrying import known
 from tf_leaky.conversion.weights import Pair
 from tf_leaky.keras_compat import compile_settings, flags_when_compiled, given_name, trained_by
@@ -70,9 +71,19 @@ def _compile(model: Any, new: Any, subject: str) -> bool:
         own = isinstance(each, tf.keras.metrics.Metric)
         return _anew(each, name=given_name(each, model)) if own else each
 
-    for key in ("metrics", "weighted_metrics"):
-        settings[key] = tf.nest.map_structure(metric, settings.get(key))
-    settings["optimizer"] = None if model.optimizer is None else _anew(model.optimizer)
+    try:
+        for key in ("metrics", "weighted_metrics"):
+            settings[key] = tf.nest.map_structure(metric, settings.get(key))
+        settings["optimizer"] = None if model.optimizer is None else _anew(model.optimizer)
+    except Exception as error:  # of any kind: the user's classes are called
+        _log.warning(
+            "%s: %r is returned without being compiled, as its optimizer or a metric can't be made "
+            "again from its config: %s Compile it as you compiled the model.",
+            subject,
+            new.name,
+            said(error),
+        )
+        return False
     new.compile(**settings)
     return True
 
