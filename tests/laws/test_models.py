@@ -638,6 +638,31 @@ def test_settings_that_can_not_be_made_again(settings, reason, caplog):
     same(model, new, data(model))
 
 
+class MakesMetricsInCompile(tf.keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(2, activation="relu")
+
+    def compile(self, **settings):
+        super().compile(**settings)
+        self.tracker = tf.keras.metrics.Mean(name="tracker")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_metrics_that_compile_makes_are_left_to_it(caplog):
+    model = MakesMetricsInCompile()
+    model.compile(optimizer="adam", loss="mse")
+    model(normal(5, 4))
+    new = convert(model, alpha=0.1)
+    assert "is returned without being compiled" in caplog.text
+    same(convert(new), new, normal(5, 4))
+    if LEGACY:  # Keras 3 refuses new metrics of any model that is built
+        new.compile(optimizer="adam", loss="mse")
+        assert new.tracker is not model.tracker
+
+
 class OfItsOwn(layers.Layer):
     """Accepts one activation, by its name."""
 

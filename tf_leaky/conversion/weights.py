@@ -10,12 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
+from tf_leaky.conversion.carrying import is_of_keras
 from tf_leaky.conversion.fusing import transfer_weights
 from tf_leaky.conversion.unused import is_plain, unused, warn_of_unused, without_read
 from tf_leaky.keras_compat import graph_layers
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.slopes import LayerWithSlopes, slopes_in_use
 from tf_leaky.structure import (
+    held,
     is_graph,
     is_stock,
     layers_within,
@@ -87,10 +89,12 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
     """
     same: dict[int, Any] = {}
     outside: dict[int, Any] = {}
+    lacking: set[int] = set()
     for old, new, _ in pairs:
         outside |= {id(each): each for each in unused(old, new)}
+        lacking |= {id(each) for each in _of_metrics_of_compile(old, new)}
     for old, new, path in pairs:
-        before, after = _own(old), _own(new)
+        before, after = [each for each in _own(old) if id(each) not in lacking], _own(new)
         if is_plain(old, new):
             before = [each for each in before if id(each) not in outside]
         if BatchNormLeakyReLU in (type(old), type(new)) and type(old) is not type(new):
@@ -117,7 +121,7 @@ def transfer(pairs: list[Pair], replaced: set[int], subject: str) -> dict[int, A
         _transfer_more(old, new)
     root = pairs[0][0]
     left = without_read(root, [each for key, each in outside.items() if key not in same])
-    _check(pairs, same, replaced, subject, {id(each) for each in left})
+    _check(pairs, same, replaced, subject, lacking | {id(each) for each in left})
     if left:
         warn_of_unused(root, left, subject)
     return same
@@ -128,6 +132,19 @@ def _own(layer: Any) -> list[Any]:
     within = [part for part in layers_within(layer) if part.built or not is_graph(part)]
     inner = {id(each) for part in within for each in variables_of(part)}
     return [each for each in variables_of(layer) if id(each) not in inner]
+
+
+def _of_metrics_of_compile(old: Any, new: Any) -> list[Any]:
+    """Returns the variables of metrics in attributes of a model that its own `compile` makes.
+
+    The copy, which isn't compiled yet, lacks them.
+    """
+    if not isinstance(old, tf.keras.Model) or is_of_keras(type(old), "compile"):
+        return []
+    kind = tf.keras.metrics.Metric
+    there = {tuple(place) for place, each in held(new) if isinstance(each, kind)}
+    made = [x for place, x in held(old) if isinstance(x, kind) and tuple(place) not in there]
+    return [variable for each in made for variable in each.variables]
 
 
 def _transfer_more(old: Any, new: Any) -> None:
