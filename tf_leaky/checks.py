@@ -19,7 +19,7 @@ _PACKAGE = f"{Path(__file__).parent}{os.sep}"
 _LONGEST = 300  # characters that a message shows of one value
 # For a subclassed model, of whose inputs Keras recorded too little.
 WAY_OUT = (
-    "wrap it: whole = tf.keras.Model(inputs, model(*inputs)), with one tf.keras.Input for each "
+    "Wrap it: whole = tf.keras.Model(inputs, model(*inputs)), with one tf.keras.Input for each "
     "argument of its call, and give `whole`."
 )
 
@@ -335,6 +335,23 @@ def check_inputs_known(model: Any, inputs: Any, *, subject: str) -> None:
     if inputs is None:
         raise ValueError(
             f"{subject}: expected a model whose inputs are known. Received: model={model.name!r}, "
-            "of which Keras recorded no shapes. Call the model once on data. If that doesn't "
-            f"help, as when its class says `built` itself, {WAY_OUT}"
+            "of which Keras recorded no shapes. Call the model once on data. If its class says "
+            f"`built` itself, that doesn't help. {WAY_OUT}"
+        )
+
+
+def check_one_argument(model: Any, *, subject: str) -> None:
+    """Raises ValueError if the `call` of a model needs more than one argument for its inputs."""
+    parameters = inspect.signature(model.call).parameters.values()
+    needed = [
+        each.name
+        for each in parameters
+        if each.default is each.empty
+        and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        and each.name not in ("training", "mask")  # which Keras gives
+    ]
+    if len(needed) > 1:
+        raise ValueError(
+            f"{subject}: expected a model whose call takes its inputs as one argument. Received: "
+            f"model={model.name!r}, whose call takes {', '.join(needed)}. {WAY_OUT}"
         )

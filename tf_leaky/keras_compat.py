@@ -39,14 +39,39 @@ LEGACY = tf.keras.Model.__module__.partition(".")[0] == "tf_keras"
 
 
 def recorded_inputs(model: Any) -> Any:
-    """Returns a model's inputs, with shapes and dtypes, or None if they aren't known."""
+    """Returns a model's inputs, with shapes and dtypes, or None if they aren't known.
+
+    Of a model whose `call` takes several arguments, those in the first.
+    """
+    arguments, keywords = recorded_call(model)
+    return next(iter([*arguments, *keywords.values()]), None)
+
+
+def recorded_call(model: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Returns the arguments of a model's call, with shapes and dtypes; none if they aren't known.
+
+    Keras 3 records several only if the model has a `build` that takes the shape of each.
+    """
     if LEGACY:
         if (specs := model.save_spec()) is not None:
-            return specs[0][0]
+            arguments, keywords = specs
+            while arguments[-1] is None:  # no tensor
+                arguments = arguments[:-1]
+            return arguments, keywords
     # A Sequential has none if it is called before Keras knows the shapes within it.
     elif (inputs := getattr(model, "inputs", None)) is not None:
-        return inputs[0] if isinstance(model, tf.keras.Sequential) else model.input
-    return next(iter(_built_on(model).values()), None)
+        return [inputs[0] if isinstance(model, tf.keras.Sequential) else model.input], {}
+    shapes = _built_on(model)
+    if len(shapes) == 1:
+        return list(shapes.values()), {}
+    return [], {name.removesuffix("_shape"): each for name, each in shapes.items()}
+
+
+def records_dtypes(model: Any) -> bool:
+    """Whether the dtypes of a model's inputs are known: not for subclassed models of Keras 3."""
+    if LEGACY:
+        return model.save_spec() is not None
+    return getattr(model, "inputs", None) is not None
 
 
 def _built_on(model: Any) -> dict[str, Any]:
@@ -285,15 +310,31 @@ def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any
         tracker.lock()
 
 
-def trace(model: Any, inputs: Any, *, training: bool | None = False) -> Any:
-    """Returns the concrete function of a model's forward pass at inference on `recorded_inputs`.
+def trace(
+    model: Any,
+    *,
+    like: Any = None,
+    training: bool | None = False,
+    begin: Callable[[], None] = lambda: None,
+) -> Any:
+    """Returns the concrete function of a model's forward pass on what Keras recorded of its call.
 
     If `training` is None, layers that a graph calls with `training=True` still get True; in Keras
     3, False overrides it.
+
+    Args:
+        model: The model.
+        like: The model of whose call the arguments are known, if not of this one.
+        training: Whether to train, which the model is called with.
+        begin: Is called when a trace begins: a second one if the first fails, on integers in place
+            of floats if the dtypes aren't known.
     """
+    like = model if like is None else like
     fixed = not isinstance(model, tf.keras.Sequential) and getattr(model, "inputs", None)
 
     def spec(leaf: Any) -> Any:
+        if leaf is None:
+            return None
         shape = leaf.shape if fixed or not leaf.shape else [None, *leaf.shape[1:]]
         if getattr(leaf, "sparse", False) or isinstance(leaf, tf.SparseTensorSpec):
             return tf.SparseTensorSpec(shape, leaf.dtype)
@@ -301,8 +342,19 @@ def trace(model: Any, inputs: Any, *, training: bool | None = False) -> Any:
             return tf.RaggedTensorSpec(shape, leaf.dtype)
         return tf.TensorSpec(shape, leaf.dtype)
 
-    function = call_traced(lambda inputs: model(inputs, training=training))
-    return function.get_concrete_function(tf.nest.map_structure(spec, inputs))
+    def forward(*arguments: Any, **keywords: Any) -> Any:
+        begin()
+        return model(*arguments, **keywords, training=training)
+
+    arguments, keywords = tf.nest.map_structure(spec, recorded_call(like))
+    try:
+        return call_traced(forward).get_concrete_function(*arguments, **keywords)
+    except Exception:  # of any kind: it is the user's model that is called
+        if not records_dtypes(like):
+            whole = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, tf.int32), arguments)
+            with contextlib.suppress(Exception):
+                return call_traced(forward).get_concrete_function(*whole, **keywords)
+        raise
 
 
 def handle_of(variable: Any) -> Any:

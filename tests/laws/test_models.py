@@ -483,12 +483,58 @@ class SaysBuilt(Net):
 @pytest.mark.parametrize("change", [convert, freeze, to_keras])
 def test_model_of_unknown_inputs_is_refused_with_ways_to_say_them(change):
     model, x = SaysBuilt(), normal(5, 3)
-    with pytest.raises(ValueError, match=r"recorded no shapes\. Call the model once .* wrap it"):
+    with pytest.raises(ValueError, match=r"recorded no shapes\. Call the model once .* Wrap it"):
         change(model)
     model(x)
     inputs = tf.keras.Input((3,))
     whole = tf.keras.Model(inputs, model(inputs))
     same(model, change(whole).get_layer(model.name), x, rtol=0)
+
+
+class TakesTwo(Net):
+    def call(self, x, weights):
+        return self.act(self.dense(x) * weights)
+
+
+class BuildsOfTwo(TakesTwo):
+    def build(self, x_shape, weights_shape):
+        self.dense.build(x_shape)
+
+
+def called_on_two(kind):
+    model, x = kind(), [normal(5, 3), normal(5, 1)]
+    model(*x)
+    return model, x
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+@pytest.mark.parametrize("kind", [TakesTwo] if LEGACY else [BuildsOfTwo])
+def test_model_of_several_arguments_is_called_on_all_that_keras_recorded(change, kind):
+    model, x = called_on_two(kind)
+    np.testing.assert_array_equal(change(model)(*x), model(*x))
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_model_of_several_arguments_is_changed_within_a_graph(change):
+    model, x = called_on_two(TakesTwo)
+    if not LEGACY:  # which records the shape of the first only
+        with pytest.raises(ValueError, match=r"'weights'\. Keras 3 records .* get_layer\('takes_"):
+            change(model)
+    inputs = [tf.keras.Input((3,)), tf.keras.Input((1,))]
+    whole = tf.keras.Model(inputs, model(*inputs))
+    np.testing.assert_array_equal(change(whole).get_layer(model.name)(*x), model(*x))
+
+
+def test_what_calls_a_model_on_one_argument_refuses_those_of_several(tmp_path):
+    model, x = called_on_two(TakesTwo)
+    for use, given in (
+        (tf_leaky.activation_memory, x),
+        (tf_leaky.plot_activations, x),
+        (tf_leaky.export_saved_model, tmp_path),
+    ):
+        match = rf"{use.__name__}: .* as one argument\. .* takes x, weights\. Wrap it: whole"
+        with pytest.raises(ValueError, match=match):
+            use(model, given)
 
 
 class Remembers(layers.Layer):

@@ -160,6 +160,21 @@ def test_subclassed_model_that_was_never_called(tmp_path, in_this_process):
     assert export_saved_model(model, tmp_path).name == "1"
 
 
+class OfIntegers(tf.keras.Model):
+    def call(self, x):
+        return tf.one_hot(x, 3)
+
+
+@pytest.mark.skipif(not KERAS_3, reason="tf_keras records dtypes")
+@pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="a note")
+def test_wrong_guess_of_dtypes_is_noted(tmp_path):
+    model = OfIntegers()
+    model(np.ones((1, 4), "int32"))
+    with pytest.raises(TypeError) as error:
+        export_saved_model(model, tmp_path)
+    assert "If these are wrong, give examples as warmup" in error.value.__notes__[0]
+
+
 def of_tensors(**kind):
     unchanged = layers.Lambda(lambda x: x, output_shape=(None,))
     return through(Input((None,), **kind), unchanged)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from zoo.custom_layers import Named, Private
-from zoo.table import add, normal, prelu, relu
+from zoo.table import add, normal, prelu, relu, whole
 
 layers = tf.keras.layers
 
@@ -96,6 +96,15 @@ class SeveralInputs(tf.keras.Model):
         return {"sum": self.act(self.left(a) + self.right(b)), "first": self.act(self.left(a))}
 
 
+class OfIntegers(tf.keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.d, self.act = layers.Dense(4), relu.layer()
+
+    def call(self, x):
+        return self.act(self.d(tf.one_hot(x, 5)))
+
+
 class TakesFunction(tf.keras.Model):
     """Takes a function, which no config holds."""
 
@@ -151,6 +160,7 @@ add("subclassed, built late", lambda: (BuildsLate(), normal(5, 6)), relus=3)
 add("subclassed, a GAN", lambda: (Pair(), normal(5, 6)), relus=2)
 add("subclassed, PReLU between", lambda: (LearnsSlopes(), normal(1, 6, 6, 1)), relus=1, slopes=2)
 add("subclassed, several inputs", lambda: (SeveralInputs(), (normal(5, 6), normal(5, 3))), relus=2)
+add("subclassed, of integers", lambda: (OfIntegers(), whole(5, 6)), relus=1)
 add(
     "subclassed, relu named in call",
     lambda: (CallsReluItself(name="calls"), normal(5, 6)),

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.checks import said, warn
+from tf_leaky.conversion.building import build
 from tf_leaky.conversion.carrying import (
     Converted,
     alike,
@@ -28,7 +29,7 @@ from tf_leaky.conversion.compiling import compile_alike
 from tf_leaky.conversion.fusing import fused_pairs
 from tf_leaky.conversion.rebuilding import rebuilt
 from tf_leaky.conversion.weights import pairs_of, transfer
-from tf_leaky.keras_compat import LEGACY, copy_of_lambda, operations_of, recorded_inputs, trace
+from tf_leaky.keras_compat import LEGACY, copy_of_lambda, operations_of
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     Place,
@@ -78,7 +79,7 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
         if fuse:
             copy.fuse_pairs(model)
         new = copy.of(model)
-        _build(model, new)
+        build(model, new, subject)
     if fuse and not copy.fused:
         warn(
             f"{subject}: {model.name!r} has no BatchNormalization that can be fused with the leaky "
@@ -103,15 +104,6 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
             same[id(variable)].trainable = False
     compile_alike(pairs, same, subject=subject)
     return new
-
-
-def _build(model: Any, new: Any) -> None:
-    """Has a copy create its weights."""
-    if not new.built and is_graph(new):
-        new.build(recorded_inputs(model).shape)
-    if not new.built or any(not part.built for part in layers_within(new)):
-        # Keras 3 builds an activation of another layer only when that is called on tensors.
-        trace(new, recorded_inputs(model))
 
 
 class _Copy:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_leaky.checks import said, warn
 from tf_leaky.graph_defs import nodes_of
-from tf_leaky.keras_compat import LEGACY, recorded_inputs, trace
+from tf_leaky.keras_compat import LEGACY, trace
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import SCOPE, leaky_relu
 from tf_leaky.structure import held, layers_within, shown_place
@@ -21,7 +21,7 @@ def relus_of(model: Any) -> dict[str, set[str]] | None:
         joined with `/`; "" for a function in the model itself. None if the model can't be traced.
     """
     try:
-        graph = trace(model, recorded_inputs(model)).graph.as_graph_def()
+        graph = trace(model).graph.as_graph_def()
     except Exception:  # of any kind: it is the user's model that is called
         return None
     names = {layer.name for layer in layers_within(model)}
@@ -95,7 +95,7 @@ def check_none_of_ours(model: Any) -> None:
         if value is leaky_relu
     ]
     try:
-        graph = trace(model, recorded_inputs(model)).graph.as_graph_def()
+        graph = trace(model).graph.as_graph_def()
     except Exception as error:  # of any kind: it is the user's model that is called
         raise ValueError(
             f"to_keras: expected a model that can be traced. Received: {model.name!r}, which "

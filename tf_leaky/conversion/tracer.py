@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_leaky.keras_compat import handle_of, recorded_inputs, trace
+from tf_leaky.keras_compat import handle_of, trace
 
 # The slope of oneDNN's kernel for a convolution, its bias, a sum and leaky ReLU (TensorFlow 2.21).
 TAKEN_BY_ONEDNN = 0.2
@@ -28,17 +28,21 @@ class Tracer:
     """A trace of a model, with the calls of some of its layers."""
 
     def __init__(self, model: Any, layers: list[Any], training: bool | None = None) -> None:
-        self.calls: dict[int, list[Call]] = {id(layer): [] for layer in layers}
-        self._reads: dict[int, int] = {}
+        self._layers = layers
+        self._begin()
         kinds = [type(layer) for layer in layers]
         try:
             for layer, kind in zip(layers, kinds, strict=True):
                 layer.__class__ = type(kind.__name__, (_Noted, kind), {"_tf_leaky_tracer": self})
-            function = trace(model, recorded_inputs(model), training=training)
+            function = trace(model, training=training, begin=self._begin)
         finally:
             for layer, kind in zip(layers, kinds, strict=True):
                 layer.__class__ = kind
         self._graph = function.graph
+
+    def _begin(self) -> None:
+        self.calls: dict[int, list[Call]] = {id(layer): [] for layer in self._layers}
+        self._reads: dict[int, int] = {}
 
     def called(self, layer: Any, kind: Any, arguments: Any, keywords: Any) -> Any:
         """Calls a layer, and records its input and output."""

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.checks import warn
-from tf_leaky.keras_compat import graph_layers, handle_of, recorded_inputs, trace
+from tf_leaky.keras_compat import graph_layers, handle_of, trace
 from tf_leaky.structure import held, is_graph, is_layer, is_stock, layers_within, variables_of
 
 
@@ -36,7 +36,7 @@ def without_read(model: Any, variables: list[Any]) -> list[Any]:
     read: set[int] = set()
     for training in (False, True) if variables else ():
         try:
-            function = trace(model, recorded_inputs(model), training=training)
+            function = trace(model, training=training)
         except Exception:  # of any kind: it is the user's model that is called
             return []
         read |= {id(each) for each in function.captured_inputs}

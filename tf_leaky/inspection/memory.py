@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
-from tf_leaky.checks import check_built_model, note, shown
+from tf_leaky.checks import check_built_model, check_one_argument, note, shown
 from tf_leaky.conversion.convert import convert
 from tf_leaky.inspection.graphs import Kept, kept_by
 from tf_leaky.inspection.probing import Target, check_one_for_each_input, probed, unused_name
@@ -113,8 +113,9 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
     Raises:
         TypeError: If `model` is not a model of `tf.keras`, or `inputs` are neither arrays nor
             specs.
-        ValueError: If `model` is not built, a shape is not fully known, a list or tuple has not one
-            item for each input, or it is called in the scope of a `tf.distribute` strategy.
+        ValueError: If `model` is not built, its `call` takes several arguments, a shape is not
+            fully known, a list or tuple has not one item for each input, or it is called in the
+            scope of a `tf.distribute` strategy.
 
     Example:
         >>> import tensorflow as tf
@@ -124,6 +125,7 @@ def activation_memory(model: Any, inputs: Any) -> ActivationMemory:
         1024
     """
     check_built_model(model, subject=_SUBJECT)
+    check_one_argument(model, subject=_SUBJECT)
     if tf.distribute.in_cross_replica_context():
         raise ValueError(
             f"{_SUBJECT}: expected a call outside of the scope of a strategy, in which the "

@@ -142,8 +142,8 @@ def plot_activations(model: Any, inputs: Any, *, layers: Any = None) -> Any:
     Raises:
         ImportError: If matplotlib is not installed: `pip install "tf_leaky[plot]"`.
         TypeError: If `model` is not a model of `tf.keras`, or `inputs` is not data.
-        ValueError: If `model` is not built or has no such activations, or if `inputs` is empty or
-            the model can't be called on it.
+        ValueError: If `model` is not built, has no such activations, or has a `call` that takes
+            several arguments, or if `inputs` is empty or the model can't be called on it.
 
     Example:
         >>> relu = tf.keras.layers.ReLU(name="relu")

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU, recovered
-from tf_leaky.checks import check_built_model, note, shown
+from tf_leaky.checks import check_built_model, check_one_argument, note, shown
 from tf_leaky.inspection.statistics import Seen, Total, summary_of
 from tf_leaky.keras_compat import call_traced, slope_of_keras_leaky_relu
 from tf_leaky.slopes import LayerWithSlopes, slopes_in_use
@@ -41,6 +41,7 @@ class Probe:
 
     def __init__(self, model: Any, layers: Any, *, subject: str) -> None:
         check_built_model(model, subject=subject)
+        check_one_argument(model, subject=subject)
         self._model, self._subject, self._named = model, subject, layers is not None
         self._targets = _chosen(model, layers, subject)
         self._layers: dict[str, Any] = {}  # by the names of activations that were called

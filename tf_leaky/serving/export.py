@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky import keras_compat
-from tf_leaky.checks import check_built_model, shown
+from tf_leaky.checks import check_built_model, check_one_argument, note, shown
 from tf_leaky.serving import checking, comparing, destination, publishing, signatures
 from tf_leaky.serving import warmup as warmup_requests
 
@@ -79,10 +79,11 @@ def export_saved_model(
         TypeError: If `model` is not a Keras model, `base_path` is not a path, `version` is not an
             integer, or `check` is not True or False.
         ValueError: If the model is not built, or belongs to several workers (load its file outside
-            of their strategy); if its inputs are unknown, have no known rank, or are sparse or
-            ragged; if its forward pass is compiled with XLA; if `base_path` is empty, a URL, not
-            UTF-8, or contains one of `[]*?` or (except on Windows) a backslash, which TensorFlow
-            reads as patterns; if `version` is out of range; or if `warmup` does not fit the inputs.
+            of their strategy); if its inputs are unknown, have no known rank, are sparse or ragged,
+            or are several arguments of its `call`; if its forward pass is compiled with XLA; if
+            `base_path` is empty, a URL, not UTF-8, or contains one of `[]*?` or (except on Windows)
+            a backslash, which TensorFlow reads as patterns; if `version` is out of range; or if
+            `warmup` does not fit the inputs.
         ImportError: If `warmup` is given without tensorflow-serving-api.
         FileExistsError: If the version already exists, as it is never overwritten, or if
             `base_path` is not a folder.
@@ -100,6 +101,7 @@ def export_saved_model(
         '1'
     """
     check_built_model(model, subject=_SUBJECT)
+    check_one_argument(model, subject=_SUBJECT)
     _check_alone(model)
     if not isinstance(check, bool):
         raise TypeError(
@@ -114,8 +116,7 @@ def export_saved_model(
     explained = functools.partial(destination.explained, base, number)
     with explained():
         destination.check_free(base, number)
-    with _KERAS:
-        archive = signatures.traced(model, inputs)
+    archive = _traced(model, inputs)
     with contextlib.ExitStack() as at_end:
         # Only errors of the steps that write are explained: the model may raise its own.
         with explained():
@@ -134,6 +135,22 @@ def export_saved_model(
             _check(model, inputs, requests, written, tolerance, explained)
         with explained():
             return publishing.publish(written, base, number)
+
+
+def _traced(model: Any, inputs: Any) -> Any:
+    """Returns the archive to be written. Errors of the model get a note on what it was called."""
+    try:
+        with _KERAS:
+            return signatures.traced(model, inputs)
+    except Exception as error:
+        if not keras_compat.records_dtypes(model):
+            note(
+                error,
+                f"{_SUBJECT}: the error above is of {model.name!r}, called in a graph on "
+                f"{shown(inputs)}. Keras recorded no dtypes. If these are wrong, give examples as "
+                "warmup.",
+            )
+        raise
 
 
 def _check(
@@ -171,7 +188,7 @@ def _inputs(model: Any, warmup: Any, check: bool) -> Any:
     inputs = signatures.inputs_of(model, subject=_SUBJECT)
     specs = tf.nest.flatten(inputs)
     dtypes = {}
-    if warmup is not None and not signatures.records_dtypes(model):
+    if warmup is not None and not keras_compat.records_dtypes(model):
         dtypes = warmup_requests.dtypes(warmup, {spec.name: spec for spec in specs})
     batch = signatures.fixed_batch(model)
     if batch is not None and check and _takes(model, inputs, batch + 1):

@@ -60,11 +60,6 @@ def fixed_batch(model: Any) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def records_dtypes(model: Any) -> bool:
-    """Whether the dtypes of a model's inputs are known: not for subclassed models of Keras 3."""
-    return keras_compat.LEGACY or getattr(model, "inputs", None) is not None
-
-
 def traced(model: Any, inputs: Any) -> Any:
     """Returns an archive of the forward pass as signature `serving_default`, ready to be written.
 
