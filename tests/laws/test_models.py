@@ -537,6 +537,47 @@ def test_what_calls_a_model_on_one_argument_refuses_those_of_several(tmp_path):
             use(model, given)
 
 
+@tf.keras.utils.register_keras_serializable("models")
+class Normalizes(Net):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.adapted = layers.Normalization()
+
+    def call(self, x):
+        return super().call(self.adapted(x))
+
+
+class NormalizesAsTold(Normalizes):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.told = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0])
+
+    def call(self, x):
+        return super().call(self.told(x))
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_normalization_within_a_subclassed_model_is_kept(change):
+    model, x = NormalizesAsTold(), normal(5, 3)
+    model.told.build(x.shape)  # Keras 3 can't call the model if its first call builds this
+    model.adapted.adapt(x)
+    model(x)
+    new = change(model)
+    same(model, new, x, rtol=0)
+    np.testing.assert_allclose(new.predict(x, verbose=0), model(x), rtol=1e-5)
+    new.adapted.adapt(2 * x)
+    assert np.abs(new(x) - model(x)).max() > 0.1
+
+
+def test_file_of_a_converted_model_keeps_its_normalization(tmp_path):
+    model, x = Normalizes(), normal(5, 3)
+    model.adapted.adapt(x)
+    model(x)
+    new = convert(model, alpha=0.1)
+    new.save(tmp_path / "model.keras")
+    same(new, tf.keras.models.load_model(tmp_path / "model.keras"), x, rtol=0)
+
+
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 
