@@ -238,6 +238,16 @@ def calls_of(operation: Any) -> list[tuple[list[Any], list[Any]]]:
     ]
 
 
+def called_to_train(layer: Any) -> bool:
+    """Whether a graph calls a layer with `training=True`.
+
+    `model(x)` then has it train; in Keras 3, `model(x, training=False)` and `predict` don't.
+    """
+    nodes = layer.inbound_nodes if LEGACY else layer._inbound_nodes
+    keywords = [each.call_kwargs if LEGACY else each.arguments.kwargs for each in nodes]
+    return any(each.get("training") is True for each in keywords)
+
+
 def compile_settings(model: Any) -> dict[str, Any] | None:
     """Returns the arguments that a model was compiled with; None if it isn't compiled."""
     if not (model.compiled_loss if LEGACY else model.compiled):
@@ -314,18 +324,16 @@ def trace(
     model: Any,
     *,
     like: Any = None,
-    training: bool | None = False,
+    training: bool = False,
     begin: Callable[[], None] = lambda: None,
 ) -> Any:
     """Returns the concrete function of a model's forward pass on what Keras recorded of its call.
 
-    If `training` is None, layers that a graph calls with `training=True` still get True; in Keras
-    3, False overrides it.
-
     Args:
         model: The model.
         like: The model of whose call the arguments are known, if not of this one.
-        training: Whether to train, which the model is called with.
+        training: What the model is called with. None would not do: in Keras 3, layers after one
+            such as RandomFlip, whose default is True, then get True.
         begin: Is called when a trace begins: a second one if the first fails, on integers in place
             of floats if the dtypes aren't known.
     """

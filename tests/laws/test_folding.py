@@ -117,6 +117,16 @@ def test_dropout_in_between_is_nothing_at_inference():
     assert_alike(new, model, images(model))
 
 
+def test_augmentation_before_is_nothing_at_inference():
+    """In Keras 3, `model(x)` has layers after it train, unlike `predict`."""
+    parts = [layers.RandomFlip(), layers.Conv2D(4, 3), bn(), layers.LeakyReLU()]
+    inner = sequential(layers.Conv2D(4, 3), bn(), shape=(6, 6, 4))
+    model = drawn(sequential(*parts, inner, shape=(8, 8, 3)))
+    new, x = freeze(model, fold_batch_norm=True), images(model)
+    assert not left_in(new)
+    np.testing.assert_allclose(new.predict(x), model.predict(x), rtol=1e-4, atol=1e-3)
+
+
 def resnet():
     x = tf.keras.Input((12, 12, 3), name="image")
     y = layers.ReLU()(bn()(layers.Conv2D(8, 3, strides=2, padding="same")(x)))
@@ -329,6 +339,10 @@ LEFT = {
         "its axis isn't that of the channels of conv",
     ),
     "by the batch": (of(lambda x: bn()(dense()(x), training=True)), "change at inference"),
+    "by the batch, within": (
+        of(lambda x: sequential(dense(), bn())(x, training=True)),
+        "change at inference",
+    ),
     "nothing before": (lambda: sequential(bn(), dense()), "come right after a single conv"),
     "overflow": (overflowing, "would overflow"),
     "two precisions": (

@@ -18,6 +18,7 @@ from tf_leaky.checks import said
 from tf_leaky.conversion.remaking import copied, identity_of
 from tf_leaky.conversion.tracer import TAKEN_BY_ONEDNN, Tracer, maker_of, summands, users_of
 from tf_leaky.conversion.weights import pairs_of
+from tf_leaky.keras_compat import called_to_train
 from tf_leaky.structure import is_graph, layers_within
 
 _log = logging.getLogger("tf_leaky")
@@ -76,10 +77,11 @@ def _folds(model: Any) -> list[_Fold]:
         for each in normalizations:
             _left(each, f"the model can't be traced: {said(error)}")
         return []
+    training = _always_training(model)
     makers = {id(call.y): layer for layer in linears for call in tracer.calls[id(layer)]}
     folds = []
     for each in normalizations:
-        found = _fold(each, makers, tracer)
+        found = _fold(each, makers, tracer, training)
         if isinstance(found, str):
             _left(each, found)
         else:
@@ -87,7 +89,16 @@ def _folds(model: Any) -> list[_Fold]:
     return folds
 
 
-def _fold(normalization: Any, makers: dict[int, Any], tracer: Tracer) -> _Fold | str:
+def _always_training(model: Any) -> set[int]:
+    """Returns the ids of the layers that graphs call with `training=True`, and of those within."""
+    graphs = [each for each in (model, *layers_within(model)) if is_graph(each)]
+    found = [each for graph in graphs for each in graph.layers if called_to_train(each)]
+    return {id(part) for each in found for part in (each, *layers_within(each))}
+
+
+def _fold(
+    normalization: Any, makers: dict[int, Any], tracer: Tracer, training: set[int]
+) -> _Fold | str:
     """Returns how a normalisation is folded, or why it can't be."""
     calls = tracer.calls[id(normalization)]
     before = {id(linear): linear for call in calls if (linear := makers.get(id(call.x)))}
@@ -100,7 +111,8 @@ def _fold(normalization: Any, makers: dict[int, Any], tracer: Tracer) -> _Fold |
         if not read or read != users_of(y):
             return f"the output of {linear.name} is used elsewhere, too"
     users = tracer.users_of_weights(linear), tracer.users_of_weights(normalization)
-    if None in users or users[1] != {"ReadVariableOp"}:
+    changes = users[1] != {"ReadVariableOp"} or id(normalization) in training
+    if None in users or changes:
         return f"its weights or those of {linear.name} are used elsewhere, or change at inference"
     if any(_computed_wrong(call.y) for call in calls):
         return "TensorFlow uses a wrong slope after a convolution with a bias and a sum"

@@ -51,7 +51,7 @@ def _traced(model: Any, layers: list[Any], activations: list[Any]) -> list[tuple
     if not (normalizations and activations):
         return []
     try:
-        traces = [Tracer(model, normalizations + activations, mode) for mode in (True, None)]
+        traces = [Tracer(model, normalizations + activations, mode) for mode in (True, False)]
     except Exception:  # of any kind: it is the user's model that is called
         return []
     pairs = []

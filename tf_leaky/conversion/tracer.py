@@ -27,7 +27,7 @@ class Call:
 class Tracer:
     """A trace of a model, with the calls of some of its layers."""
 
-    def __init__(self, model: Any, layers: list[Any], training: bool | None = None) -> None:
+    def __init__(self, model: Any, layers: list[Any], training: bool = False) -> None:
         self._layers = layers
         self._begin()
         kinds = [type(layer) for layer in layers]
