@@ -109,6 +109,21 @@ def test_pairs_within_layers_of_users_are_fused(slopes, rng, tmp_path):
         assert_same(other, fused, x, modes=[False])
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_fused_models_keep_the_dtypes_of_their_layers(inside, rng):
+    """Also where the global policy is another one, as for a model that was loaded."""
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = of_blocks(Block, Block) if inside else in_a_row()
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    fused, two = fused_and_two(model)
+    assert [each.compute_dtype for each in fused.layers] == ["float16"] * len(two.layers)
+    x = images(rng)
+    assert fused(x).dtype == two(x).dtype == tf.float16
+    np.testing.assert_allclose(fused(x), two(x), rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [UsedTwice, OtherwiseInTraining])
 def test_pairs_within_layers_are_left_if_the_first_is_used_elsewhere(kind, rng):
     fused, two = fused_and_two(moved(of_blocks(kind, Block), rng))

@@ -202,9 +202,10 @@ class _Copy:
     def fuse_pairs(self, model: Any) -> None:
         """Has normalisations replaced by fused layers, and their activations by nothing."""
         for normalization, activation, fused in fused_pairs(model, self._leaky_relu_for):
-            # A layer that computes nothing keeps the activation's name.
-            name = activation.name.replace(".", "_")
-            nothing = tf.keras.layers.Activation("linear", name=name)
+            # A layer that computes nothing keeps the activation's name and its dtype.
+            of_leaky = self._leaky_relu_for(activation).get_config()
+            identity = {"name": activation.name.replace(".", "_"), "dtype": of_leaky["dtype"]}
+            nothing = tf.keras.layers.Activation("linear", **identity)
             for old, new in ((normalization, fused), (activation, nothing)):
                 self._rules[_key(old, old)] = old, new
             self.replaced.add(id(activation))
