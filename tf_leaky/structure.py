@@ -2,6 +2,7 @@
 
 A place is a list of steps from a layer to one of its parts: the name of an attribute, an index for
 each list and a key for each dict on the way. `["blocks", 0, "act"]` is `layer.blocks[0].act`.
+Keys are strings, ints and tuples of these, which are lists in files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tensorflow as tf
 from tf_leaky.keras_compat import replace_attribute
 from tf_leaky.ops import leaky_relu
 
-Place = list[Any]  # of str and int
+Place = list[Any]  # of str, int and, for keys of dicts, tuples of these
 _functions = tf.keras.activations
 _ops = getattr(tf.keras, "ops", tf.nn)  # tf_keras has none
 RELUS = (tf.nn.relu, _functions.relu, _ops.relu)
@@ -144,16 +145,31 @@ def shown_place(place: Place) -> str:
     return text
 
 
+def as_lists(place: Any) -> Any:
+    """Returns a place with lists in the place of tuples, as JSON has it."""
+    return [*map(as_lists, place)] if isinstance(place, list | tuple) else place
+
+
+def as_tuples(place: Any) -> Any:
+    """Returns a place with tuples in the place of lists, as a key of a dict."""
+    return tuple(map(as_tuples, place)) if isinstance(place, list | tuple) else place
+
+
 def _leaves(place: Place, value: Any, seen: set[int]) -> Iterator[tuple[Place, Any]]:
     if isinstance(value, Mapping | list | tuple):
         if id(value) in seen:
             return
         pairs: Any = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, each in list(pairs):
-            if isinstance(key, str | int):
+            if _is_key(key):
                 yield from _leaves([*place, key], each, seen | {id(value)})
     else:
         yield place, value
+
+
+def _is_key(key: Any) -> bool:
+    """Whether a place can name a key of a dict."""
+    return all(map(_is_key, key)) if isinstance(key, tuple) else isinstance(key, str | int)
 
 
 def _with(holder: Any, key: Any, value: Any) -> Any:

@@ -26,6 +26,7 @@ QUICK = {
     "given names, registered",
     "built in build",
     "dicts and tuples of layers",
+    "tuples as keys of dicts",
     "layers in layers",
     "functions in a dict and a list",
     "LeakyReLU and PReLU inside",

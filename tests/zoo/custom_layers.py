@@ -109,6 +109,19 @@ class Kept(layers.Layer):
         return self.acts.outer(self.acts.inner(x - 0.1) - 0.1)
 
 
+class Grid(layers.Layer):
+    """Keeps its nodes by row and column, as UNet++ does."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.nodes = {(i, j): layers.Dense(5) for i in range(2) for j in range(2 - i)}
+        self.acts = {("to", i): [relu.layer()] for i in range(2)}
+
+    def call(self, x):
+        x = tf.concat([self.nodes[0, 0](x), self.acts["to", 0][0](self.nodes[1, 0](x))], -1)
+        return self.acts["to", 1][0](self.nodes[0, 1](x))
+
+
 class NoKeywords(layers.Layer):
     """Its constructor takes none of the arguments of every layer, and it keeps a list of pairs."""
 
@@ -292,6 +305,7 @@ add("built by the first call", lambda: around(BuiltByCall()), relus=1)
 add("made lazily in the first call", lambda: around(LazyInCall()), relus=1)
 add("made lazily in build", lambda: around(LazyInBuild()), relus=1)
 add("dicts and tuples of layers", lambda: around(Kept()), relus=6)
+add("tuples as keys of dicts", lambda: around(Grid()), relus=2)
 add("no keyword arguments", lambda: around(NoKeywords()), relus=1, slopes=1)
 add("layers in layers", lambda: around(Outer()), relus=4, exported=True)
 add("takes activation, registered", lambda: around(Takes(5, relu.string)), relus=1)

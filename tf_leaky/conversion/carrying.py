@@ -26,7 +26,17 @@ import tensorflow as tf
 
 from tf_leaky.checks import shown, warn
 from tf_leaky.conversion.rebuilding import with_shared
-from tf_leaky.structure import Place, at, is_graph, is_layer, is_of_keras, put, shown_place
+from tf_leaky.structure import (
+    Place,
+    as_lists,
+    as_tuples,
+    at,
+    is_graph,
+    is_layer,
+    is_of_keras,
+    put,
+    shown_place,
+)
 
 _NAME = "tf_leaky>Converted"
 
@@ -51,14 +61,14 @@ class Converted:
         for place in places_of(self):
             found = at(self, place)
             if id(found) in first:
-                replaced.append({"at": place, "as_at": first[id(found)][0]})
+                replaced.append({"at": as_lists(place), "as_at": as_lists(first[id(found)][0])})
                 continue
             first[id(found)] = place, found
-            replaced.append({"at": place, "by": serialized(found)})
+            replaced.append({"at": as_lists(place), "by": serialized(found)})
             shared = []
             for steps, part in _parts_of_graph(found):
                 if id(part) in first:
-                    shared.append([steps, first[id(part)][0]])
+                    shared.append([steps, as_lists(first[id(part)][0])])
                 first.setdefault(id(part), ([*place, *steps], part))
             if shared:
                 # By Keras's own ids, a layer that has been called in a graph would be in another.
@@ -92,7 +102,7 @@ class Converted:
             own = _class_of(config["layer"])
             replaced: dict[Any, Any] = {}
             for each in config["replaced"]:
-                replaced[tuple(each["at"])] = _replacement(each, replaced)
+                replaced[as_tuples(each["at"])] = _replacement(each, replaced)
             with known({own.__name__: own}):
                 return with_replaced(own, config["layer"]["config"], replaced)
 
@@ -102,8 +112,9 @@ def _replacement(item: dict[str, Any], above: dict[Any, Any]) -> Any:
 
     def there(place: Any) -> Any:
         try:
-            known = next(n for n in range(len(place), 0, -1) if tuple(place[:n]) in above)
-            return functools.reduce(_layer_of_graph, place[known:], above[tuple(place[:known])])
+            way = as_tuples(place)
+            known = next(n for n in range(len(way), 0, -1) if way[:n] in above)
+            return functools.reduce(_layer_of_graph, way[known:], above[way[:known]])
         except (AttributeError, IndexError, StopIteration, TypeError) as error:
             raise ValueError(
                 "Converted: expected as_at to be one of the places above it. Received: "
