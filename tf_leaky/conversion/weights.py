@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
-from tf_leaky.conversion.carrying import is_of_keras
 from tf_leaky.conversion.fusing import transfer_weights
 from tf_leaky.conversion.unused import is_plain, unused, warn_of_unused, without_read
 from tf_leaky.keras_compat import graph_layers
