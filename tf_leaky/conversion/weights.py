@@ -18,6 +18,7 @@ from tf_leaky.slopes import LayerWithSlopes, slopes_in_use
 from tf_leaky.structure import (
     held,
     is_graph,
+    is_of_keras,
     is_stock,
     layers_within,
     shown_place,
