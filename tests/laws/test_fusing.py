@@ -159,6 +159,53 @@ def test_pairs_within_wrappers_are_fused(rng):
         assert_same(each, two, x, modes=[False])
 
 
+class Function(layers.Layer):
+    """Its activation is a function, and it is used after one normalisation."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = layers.BatchNormalization(name="before_function")
+        self.activation = tf.keras.activations.get("relu")
+
+    def call(self, x, training=None):
+        return self.activation(self.norm(x, training=training))
+
+
+class Reused(layers.Layer):
+    """One activation is used after two normalisations."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.one = layers.BatchNormalization(name="one_of_two")
+        self.two = layers.BatchNormalization(name="two_of_two")
+        self.act = layers.ReLU()
+
+    def call(self, x, training=None):
+        y = self.act(self.one(x, training=training))
+        return self.act(self.two(y, training=training))
+
+
+def test_normalisations_that_are_not_fused_are_logged_with_the_reason(caplog):
+    x = tf.keras.Input((4, 4, 2))
+    y = Reused()(Function()(x))
+    for name, activation in (("plain", layers.ReLU()), ("small", LeakyReLU(1e-4))):
+        y = activation(layers.BatchNormalization(name=name)(y))
+    y = layers.Flatten(name="flatten")(layers.BatchNormalization(name="last")(y))
+    with caplog.at_level("INFO", "tf_leaky"):
+        convert(tf.keras.Model(x, y), alpha=0.1, fuse_batch_norm=True)
+    assert "plain: fused with" in caplog.text
+    alone = "its output isn't used by exactly one activation layer, which nothing else uses"
+    for name, why in {
+        "before_function": alone,
+        "one_of_two": alone,
+        "two_of_two": alone,
+        "small": "a slope of its activation is below 0.001",
+        "last": "flatten, which takes its output, doesn't become a LeakyReLU",
+    }.items():
+        assert caplog.text.count(f"convert: {name}: not fused, as {why}") == 1
+    assert caplog.text.count("not fused") == 5
+
+
 NO_PAIRS = {
     "no normalisation": lambda: [layers.Dense(2), LeakyReLU(0.1)],
     "a slope below 1e-3": lambda: [layers.BatchNormalization(), LeakyReLU(1e-4)],

@@ -201,7 +201,8 @@ class _Copy:
 
     def fuse_pairs(self, model: Any) -> None:
         """Has normalisations replaced by fused layers, and their activations by nothing."""
-        for normalization, activation, fused in fused_pairs(model, self._leaky_relu_for):
+        pairs, others = fused_pairs(model, self._leaky_relu_for)
+        for normalization, activation, fused in pairs:
             # A layer that computes nothing keeps the activation's name and its dtype.
             of_leaky = self._leaky_relu_for(activation).get_config()
             identity = {"name": activation.name.replace(".", "_"), "dtype": of_leaky["dtype"]}
@@ -211,6 +212,8 @@ class _Copy:
             self.replaced.add(id(activation))
             self.fused = True
             _log.info("%s: %s: fused with %s", self._subject, normalization.name, activation.name)
+        for normalization, why in others:
+            _log.info("%s: %s: not fused, as %s", self._subject, normalization.name, why)
 
     def _new_layer(self, layer: Any) -> Any:
         """Returns a layer of the same class and config, with its activations replaced."""

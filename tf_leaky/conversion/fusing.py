@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_leaky.batch_norm import BatchNormLeakyReLU
+from tf_leaky.checks import said
 from tf_leaky.conversion.tracer import Tracer, users_of
 from tf_leaky.keras_compat import calls_of, operations_of
 from tf_leaky.layer import LeakyReLU
@@ -18,13 +19,16 @@ from tf_leaky.slopes import slopes_in_use
 from tf_leaky.structure import is_graph, layers_within
 
 _layers = tf.keras.layers
+_NOT_ALONE = "its output isn't used by exactly one activation layer, which nothing else uses"
 _WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def fused_pairs(
     model: Any, leaky_relu_for: Callable[[Any], Any]
-) -> list[tuple[Any, Any, BatchNormLeakyReLU]]:
+) -> tuple[list[tuple[Any, Any, BatchNormLeakyReLU]], list[tuple[Any, str]]]:
     """Returns the pairs of layers in a model that one layer can replace, with that layer.
+
+    And the normalisations that are in no such pair, each with the reason.
 
     A pair is a `BatchNormalization` whose output goes to one activation and nowhere else. Neither
     is used twice, and the activation is a leaky ReLU whose slopes are at least 1e-3: one, or one
@@ -37,12 +41,23 @@ def fused_pairs(
     of_graphs = {id(layer) for graph in graphs for layer in graph.layers}
     own = [layer for layer in within if id(layer) not in of_graphs]
     activations = [layer for layer in own if leaky_relu_for(layer) is not None]
-    pairs = {}
-    for normalization, activation in [*_neighbours(graphs), *_traced(model, own, activations)]:
+    try:
+        traced, why = _traced(model, own, activations), _NOT_ALONE
+    except Exception as error:  # of any kind: it is the user's model that is called
+        traced, why = [], f"the model can't be traced: {said(error)}"
+    reasons = {id(layer): why for layer in own}
+    pairs: dict[int, tuple[Any, Any, BatchNormLeakyReLU]] = {}
+    for normalization, activation in [*_neighbours(graphs), *traced]:
         leaky = leaky_relu_for(activation)
-        if leaky is not None and (fused := _fused(normalization, leaky)) is not None:
+        fused = f"{activation.name}, which takes its output, doesn't become a LeakyReLU"
+        if leaky is not None:
+            fused = _fused(normalization, leaky)
+        if isinstance(fused, str):
+            reasons[id(normalization)] = fused
+        else:
             pairs[id(normalization)] = normalization, activation, fused
-    return list(pairs.values())
+    others = [each for each in within if _is_normalization(each) and id(each) not in pairs]
+    return list(pairs.values()), [(each, reasons.get(id(each), _NOT_ALONE)) for each in others]
 
 
 def _traced(model: Any, layers: list[Any], activations: list[Any]) -> list[tuple[Any, Any]]:
@@ -50,10 +65,7 @@ def _traced(model: Any, layers: list[Any], activations: list[Any]) -> list[tuple
     normalizations = [x for x in layers if _is_normalization(x) and x.built]
     if not (normalizations and activations):
         return []
-    try:
-        traces = [Tracer(model, normalizations + activations, mode) for mode in (True, False)]
-    except Exception:  # of any kind: it is the user's model that is called
-        return []
+    traces = [Tracer(model, normalizations + activations, mode) for mode in (True, False)]
     pairs = []
     for normalization in normalizations:
         in_training, at_inference = (_partner(normalization, activations, x) for x in traces)
@@ -161,25 +173,25 @@ def transfer_weights(old: Any, new: Any) -> dict[int, Any]:
     return same
 
 
-def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | None:
-    """Returns the fused layer for a pair, or None if they can't be fused."""
+def _fused(normalization: Any, leaky: LeakyReLU) -> BatchNormLeakyReLU | str:
+    """Returns the fused layer for a pair, or why they can't be fused."""
     slopes = slopes_in_use(leaky) if leaky.built else np.asarray(leaky.get_config()["alpha"])
     if (slopes < SMALLEST_POSITIVE_ALPHA).any():
-        return None
+        return f"a slope of its activation is below {SMALLEST_POSITIVE_ALPHA}"
     if leaky.trainable_alpha and normalization.trainable != leaky.trainable:
-        return None
+        return "one of the two is frozen, and slopes are trained"
     if not normalization.built or getattr(normalization, "renorm", False):
-        return None
+        return "it isn't built, or renormalises"
     if np.size(normalization.axis) > 1:  # as tf_keras allows
-        return None
+        return "it normalises along several axes"
     rank = normalization.input_spec.ndim
     axis = int(np.ravel(normalization.axis)[0])
     if leaky.axis is not None and [a % rank for a in np.ravel(leaky.axis)] != [axis % rank]:
-        return None
+        return "the slopes of its activation are along another axis"
     if normalization.compute_dtype != leaky.compute_dtype:
-        return None
+        return "its activation computes in another dtype"
     if normalization.activity_regularizer is not None:  # of what the fused layer doesn't return
-        return None
+        return "it has an activity_regularizer"
     of_leaky = {"activity_regularizer": None} | leaky.get_config()
     names = ("trainable_alpha", "alpha_constraint", "alpha_regularizer", "activity_regularizer")
     return BatchNormLeakyReLU(
