@@ -135,8 +135,8 @@ def clone_graph(model: Any, of: Callable[[Any], Any]) -> Any:
         if LEGACY and len(order) <= len(model.layers):
             return tf.keras.models.clone_model(model, clone_function=of)
         new = tf.keras.Sequential(name=model.name)
-        x = model.inputs[0] if LEGACY else recorded_inputs(model) if model.built else None
-        if x is not None:
+        x: Any = model.inputs[0] if LEGACY else recorded_inputs(model) if model.built else None
+        if hasattr(x, "shape"):  # no list or dict of tensors
             name = x.node.layer.name if LEGACY else x.name
             new.add(tf.keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name))
         for layer in order:

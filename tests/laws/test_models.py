@@ -300,6 +300,19 @@ def test_sequential_that_its_first_call_built_is_converted():
     same(model, convert(model), x, rtol=0)
 
 
+class JoinsDict(layers.Layer):
+    def call(self, x):
+        return tf.concat([x[key] for key in sorted(x)], -1)
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_sequential_that_takes_a_dict_is_changed(change):
+    model = tf.keras.Sequential([JoinsDict(), layers.Dense(3), layers.PReLU()])
+    x = {"a": normal(5, 2), "b": normal(5, 1)}
+    model(x)
+    same(model, change(model), x, rtol=0)
+
+
 class Unshaped(layers.Layer):
     """Keras doesn't know the shape that a wrapper of it returns, until it is called."""
 

@@ -18,8 +18,9 @@ def build(model: Any, new: Any, subject: str) -> None:
         ValueError: If it has to be called for that, and what Keras recorded of the model's call
             isn't enough.
     """
-    if not new.built and is_graph(new):
-        new.build(recorded_inputs(model).shape)
+    inputs = recorded_inputs(model)
+    if not new.built and is_graph(new) and hasattr(inputs, "shape"):  # no list or dict of tensors
+        new.build(inputs.shape)
     # Keras 3 builds an activation of another layer only when that is called on tensors.
     if new.built and all(part.built for part in layers_within(new)):
         return
