@@ -145,9 +145,16 @@ def ids_below_5():
     return through(ids, layers.Lambda(lambda x: tf.gather(tf.ones([5, 2]), x), (3, 2)))
 
 
+def floats_below_5():
+    """As the first layer of a Sequential of tf_keras, an Embedding takes floats."""
+    ids = tf.keras.Input((3,))
+    return tf.keras.Model(ids, layers.Embedding(5, 2)(ids))
+
+
 LOGGED = {
     "honest": (lambda: model_of(LeakyReLU()), None),
     "ids": (ids_below_5, None),  # which are 0 in the examples, as a larger one could be too large
+    "floats as ids": (floats_below_5, None),
     "samples": (lambda: model_of(layers.Lambda(noise, (4,))), "only the shapes, dtypes and fini"),
     "not finite": (lambda: model_of(layers.Lambda(tf.math.log, (4,), name="log")), "in ['log']"),
     "float16": (lambda: half("float16"), HALF),

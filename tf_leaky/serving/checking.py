@@ -32,11 +32,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def examples(inputs: Any, batch: int = 2) -> Arrays:
+def examples(inputs: Any, batch: int = 2, *, whole: bool = False) -> Arrays:
     """Returns examples for each input: seeded normal floats, zeros for integers, "" for strings.
 
     There are `batch` of them, unless the model takes only batches of another size. Unknown sizes
-    are 8. With zeros for floats, a wrong slope would not show.
+    are 8. With zeros for floats, a wrong slope would not show. If `whole`, floats are 0 and 1,
+    which are indices too.
     """
     rng = np.random.default_rng(0)
     made = {}
@@ -45,7 +46,8 @@ def examples(inputs: Any, batch: int = 2) -> Arrays:
         if spec.dtype == tf.string:
             made[spec.name] = np.full(shape, b"", object)
         elif spec.dtype.is_floating or spec.dtype.is_complex:
-            made[spec.name] = rng.normal(size=shape).astype(np.float32)
+            numbers = rng.integers(0, 2, shape) if whole else rng.normal(size=shape)
+            made[spec.name] = numbers.astype(np.float32)
         else:
             made[spec.name] = np.zeros(shape, spec.dtype.as_numpy_dtype)
     return made

@@ -40,11 +40,11 @@ def export_saved_model(
     `model.predict`, within rtol=1e-4 and atol=1e-5. (If predict uses XLA or a GPU, and the graph
     computes in float16 or a GPU's TF32: within 1e-2 of the value and of the output's largest value;
     in bfloat16, 5e-2.) The inputs are the warm-up requests, else two seeded examples: normal
-    numbers for floats, zeros for integers, "" for strings, and 8 for unknown sizes. If two
-    predictions for one input differ, as when a model samples, only dtypes, shapes and finiteness
-    are compared. Layers that count their calls or keep a state count these predictions too. Models
-    whose forward pass is compiled with XLA are refused with or without the check, since TensorFlow
-    Serving answers each of their requests with an error.
+    numbers for floats (0 and 1, if the model fails on those), zeros for integers, "" for strings,
+    and 8 for unknown sizes. If two predictions for one input differ, as when a model samples, only
+    dtypes, shapes and finiteness are compared. Layers that count their calls or keep a state count
+    these predictions too. Models whose forward pass is compiled with XLA are refused with or
+    without the check, since TensorFlow Serving answers each of their requests with an error.
 
     The signature `serving_default` takes a batch of any size, or the one that a functional model
     requires. Inputs are named after the `Input` layers or dict keys, outputs after their layers
@@ -130,9 +130,11 @@ def export_saved_model(
         nodes = checking.forward_nodes(model, found.graph_def)
         checking.log_half_precision(model, found.signature_def["serving_default"])
         if check:
-            requests = warmup_requests.read(written) if requests else [checking.examples(inputs)]
+            tried = [[checking.examples(inputs, whole=each)] for each in (False, True)]
+            if requests:
+                tried = [warmup_requests.read(written)]
             tolerance = comparing.tolerance(model, nodes)
-            _check(model, inputs, requests, written, tolerance, explained)
+            _check(model, inputs, tried, written, tolerance, explained)
         with explained():
             return publishing.publish(written, base, number)
 
@@ -154,18 +156,29 @@ def _traced(model: Any, inputs: Any) -> Any:
 
 
 def _check(
-    model: Any, inputs: Any, requests: Any, written: Path, tolerance: float, explained: Any
+    model: Any, inputs: Any, tried: Any, written: Path, tolerance: float, explained: Any
 ) -> None:
-    """Raises RuntimeError unless the export answers the requests as `model.predict` does."""
+    """Raises RuntimeError unless the export answers as `model.predict` does.
 
-    def predict() -> Any:
+    They are compared on the first of the lists of requests in `tried` that the model accepts.
+    """
+
+    def predict(requests: Any) -> Any:
         with _KERAS:
             return checking.predictions(model, inputs, requests)
 
-    expected = predict()
+    errors = []
+    for requests in tried:
+        try:
+            expected = predict(requests)
+            break
+        except Exception as error:  # of any kind: it is the model that is called
+            errors.append(error)
+    else:
+        raise errors[0]
     with explained():
         answers = checking.answers(model, written, requests, written.parent)
-    comparing.compare(model, tolerance, expected, answers, predict)
+    comparing.compare(model, tolerance, expected, answers, lambda: predict(requests))
 
 
 def _check_alone(model: Any) -> None:
