@@ -852,6 +852,55 @@ def test_activation_that_is_set_from_outside_is_changed():
     np.testing.assert_array_equal(new(-np.ones((1, 4))), [[-0.5] * 4])
 
 
+class Child(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3, activation="relu")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class Owner(layers.Layer):
+    """The layers within it refer to it, which it has Keras track or not."""
+
+    def __init__(self, tracked=False, **kwargs):
+        super().__init__(**kwargs)
+        self.tracked = tracked
+        self.child, other = Child(), Child()
+        self.net = tf.keras.Sequential([layers.Dense(3), layers.ReLU(), other])
+        for child in (self.child, other):
+            if tracked:
+                child.owner = self
+            else:
+                vars(child)["owner"] = self
+
+    def call(self, x):
+        return self.net(self.child(x))
+
+    def get_config(self):
+        return super().get_config() | {"tracked": self.tracked}
+
+
+@pytest.mark.filterwarnings("ignore:.*looks like it has unbuilt state:UserWarning")  # Keras 3 first
+def test_layers_that_refer_to_the_layer_around_them_are_converted():
+    new = convert(sequential(Owner()), alpha=0.5, strict=True)
+    owner = new.layers[-1]
+    assert vars(owner.child)["owner"] is owner
+    assert owner.child.dense.activation.alpha == owner.net.layers[1].alpha == 0.5
+    assert owner.net.layers[2].dense.activation.alpha == 0.5
+    same(new, freeze(new), normal(5, 4))
+
+
+@pytest.mark.skipif(not LEGACY, reason="Keras 3 can't make this model")
+def test_layers_whose_weights_keras_can_not_list_are_named():
+    x = tf.keras.Input((4,))
+    model = tf.keras.Model(x, Owner(tracked=True, name="owner")(x))
+    for change in (convert, freeze, to_keras):
+        with pytest.raises(ValueError, match=r"Keras can list\. Received: 'child.*has 'owner'"):
+            change(model)
+
+
 class Eager(layers.Layer):
     """Has to be run eagerly, which Keras 3 learns in its first call only."""
 

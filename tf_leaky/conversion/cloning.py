@@ -113,6 +113,7 @@ class _Copy:
         self._rule, self._subject = rule, subject
         self._copies: dict[int, Any] = {}
         self._rules: dict[Any, tuple[Any, Any]] = {}
+        self._open: set[int] = set()  # what is being looked through: a layer may refer to its owner
         self.replaced: set[int] = set()
         self.hosts: dict[int, tuple[Any, dict[int, str]]] = {}
         """The layers of the users' classes in which each replacement stands."""
@@ -120,7 +121,8 @@ class _Copy:
 
     def of(self, layer: Any) -> Any:
         if id(layer) not in self._copies:
-            self._copies[id(layer)] = self._new(layer)
+            with self._opened(layer):
+                self._copies[id(layer)] = self._new(layer)
         return self._copies[id(layer)]
 
     def twin(self, layer: Any) -> Any:
@@ -155,24 +157,44 @@ class _Copy:
 
     def _changes(self, layer: Any) -> bool:
         """Whether any activation within a layer is to be replaced."""
-        if is_graph(layer):
-            return any(self._changes(each) for each in operations_of(layer))
-        if self._replacement(layer, layer) is not None:
-            return True
-        return is_layer(layer) and any(
-            self._changes(found) if is_layer(found) else self._replacement(found, host) is not None
-            for _, host, found in self._activations(layer)
-        )
+        if id(layer) in self._open:
+            return False
+        with self._opened(layer):
+            if is_graph(layer):
+                return any(self._changes(each) for each in operations_of(layer))
+            if self._replacement(layer, layer) is not None:
+                return True
+            return is_layer(layer) and any(
+                self._changes(found)
+                if is_layer(found)
+                else self._replacement(found, host) is not None
+                for _, host, found in self._activations(layer)
+            )
 
-    def _activations(self, layer: Any) -> Iterator[tuple[Place, Any, Any]]:
+    @contextlib.contextmanager
+    def _opened(self, layer: Any) -> Iterator[None]:
+        before = set(self._open)
+        self._open.add(id(layer))
+        try:
+            yield
+        finally:
+            self._open = before
+
+    def _activations(
+        self, layer: Any, outer: tuple[int, ...] = ()
+    ) -> Iterator[tuple[Place, Any, Any]]:
         """Yields the activations and graphs within a layer: place, outer layer, and itself."""
+        outer = (*outer, id(layer))
         for place, value in held(layer):
+            if id(value) in outer or id(value) in self._open:
+                continue
             if is_layer(value):
                 host = layer if last_name(place).endswith("activation") else value
                 if is_graph(value) or self._replacement(value, host) is not None:
                     yield place, host, value
-                elif value is not layer:
-                    yield from (([*place, *w], h, v) for w, h, v in self._activations(value))
+                else:
+                    within = self._activations(value, outer)
+                    yield from (([*place, *w], h, v) for w, h, v in within)
             elif is_activation_function(place, value):
                 yield place, layer, value
 

@@ -23,6 +23,12 @@ def copied(model: Any, rule: Rule, *, subject: str, **options: bool) -> Any:
     check_inputs_known(model, recorded_inputs(model), subject=subject)
     try:
         return clone(model, rule, subject=subject, **options)
+    except RecursionError as error:
+        for layer in (model, *layers_within(model)):
+            for inner in layers_within(layer):
+                if any(value is layer for _, value in held(inner)):
+                    raise _refusal_of_owner(layer, inner, subject) from error
+        raise
     except Exception as error:  # of any kind: it is the user's constructor that is called
         of_constructor = isinstance(error, TypeError | NotImplementedError)
         if is_graph(model) or not (of_constructor or "get_config" in str(error)):
@@ -42,6 +48,15 @@ def identity_of(layer: Any) -> dict[str, Any]:
     if layer.activity_regularizer is not None:
         identity["activity_regularizer"] = layer.activity_regularizer
     return identity
+
+
+def _refusal_of_owner(owner: Any, inner: Any, subject: str) -> ValueError:
+    """Returns the error for a layer that Keras finds in a layer within it, again and again."""
+    return ValueError(
+        f"{subject}: expected layers whose weights Keras can list. Received: {inner.name!r}, which "
+        f"has {owner.name!r}, the layer around it, in an attribute. Set it where Keras doesn't "
+        'look for layers: vars(layer)["owner"] = owner.'
+    )
 
 
 def _refusal(model: Any, error: Exception, subject: str) -> ValueError:
