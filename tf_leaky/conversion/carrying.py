@@ -66,7 +66,7 @@ class Converted:
             first[id(found)] = place, found
             replaced.append({"at": as_lists(place), "by": serialized(found)})
             shared = []
-            for steps, part in _parts_of_graph(found):
+            for steps, part in parts_of_graph(found):
                 if id(part) in first:
                     shared.append([steps, as_lists(first[id(part)][0])])
                 first.setdefault(id(part), ([*place, *steps], part))
@@ -140,12 +140,12 @@ def _layer_of_graph(graph: Any, index: int) -> Any:
     return graph.layers[index]
 
 
-def _parts_of_graph(layer: Any) -> Iterator[tuple[Place, Any]]:
+def parts_of_graph(layer: Any) -> Iterator[tuple[Place, Any]]:
     """Yields the layers of a graph and of those within it, but for inputs, with their indices."""
     for i, part in enumerate(layer.layers if is_graph(layer) else ()):
         if not isinstance(part, tf.keras.layers.InputLayer):
             yield [i], part
-            yield from (([i, *steps], inner) for steps, inner in _parts_of_graph(part))
+            yield from (([i, *steps], inner) for steps, inner in parts_of_graph(part))
 
 
 def _shapes(value: Any) -> Any:

@@ -19,6 +19,7 @@ from tf_leaky.conversion.carrying import (
     config_of,
     known,
     made,
+    parts_of_graph,
     places_of,
     serialized,
     user_class,
@@ -339,14 +340,14 @@ class _Copy:
         waiting = [(place, graph) for place, graph in graphs if self._changes(graph)]
         while waiting:
             found += waiting
-            taken = {id(x) for _, graph in found for x in (graph, *layers_within(graph))}
+            taken = {id(x) for _, graph in found for x in _in_graph(graph)}
             places = [place for place, _ in found]
             waiting = [
                 (place, part)
                 for place, part in parts
                 if place not in places
                 and self._replacement(part, part) is None
-                and taken & {id(part), *(id(x) for x in layers_within(part) if is_graph(part))}
+                and any(id(x) in taken for x in _in_graph(part))
             ]
         return found
 
@@ -417,6 +418,11 @@ class _Copy:
 def _key(found: Any, host: Any) -> Any:
     """Returns what activations have in common that have one replacement."""
     return id(found) if is_layer(found) else (id(found), id(host))
+
+
+def _in_graph(layer: Any) -> list[Any]:
+    """Returns a layer and, if it is a graph, the layers of it and of graphs in it."""
+    return [layer, *(part for _, part in parts_of_graph(layer))]
 
 
 def _is_method_within(found: Any, layer: Any) -> bool:
