@@ -290,6 +290,14 @@ def given_name(metric: Any, model: Any) -> str:
     return name
 
 
+def name_layer(layer: Any, name: str) -> None:
+    """Names a layer that isn't called yet, as tf_keras itself does: its `name` can't be set."""
+    if LEGACY:
+        layer._name = name
+    else:
+        layer.name = name
+
+
 def replace_attribute(layer: Any, name: str, value: Any, before: Any, after: Any) -> None:
     """Sets an attribute of a layer, built or not, to a value in which one part is replaced.
 

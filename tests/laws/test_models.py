@@ -836,6 +836,38 @@ def test_place_that_is_not_above_in_a_config_is_named(place):
         Converted.from_config(config)
 
 
+class Nameless(layers.Layer):
+    """Its constructor takes no name."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = layers.ReLU()
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=shape[-1:], initializer="ones")
+
+    def call(self, x):
+        return self.act(self.scale * x)
+
+    def get_config(self):
+        return {}
+
+
+def test_layers_whose_constructor_takes_no_name_keep_it(tmp_path):
+    """Names are what tf_keras loads weights by."""
+    model = sequential(Nameless(), Nameless())
+    path = tmp_path / "model.weights.h5"
+    for change in (convert, functools.partial(convert, alpha=0.5), freeze, to_keras):
+        new = change(model)
+        assert [each.name for each in new.layers] == [each.name for each in model.layers]
+        new.set_weights([normal(4) for _ in new.weights])
+        new.save_weights(path)
+        model.load_weights(path, **({"by_name": True} if LEGACY else {}))
+        for one, other in zip(model.get_weights(), new.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.any()
+
+
 class SetLater(layers.Layer):
     """Whoever makes it sets its activation, without which it can't be called."""
 

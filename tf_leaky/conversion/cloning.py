@@ -30,7 +30,7 @@ from tf_leaky.conversion.compiling import compile_alike
 from tf_leaky.conversion.fusing import fused_pairs
 from tf_leaky.conversion.rebuilding import rebuilt
 from tf_leaky.conversion.weights import pairs_of, transfer
-from tf_leaky.keras_compat import LEGACY, copy_of_lambda, operations_of
+from tf_leaky.keras_compat import LEGACY, copy_of_lambda, name_layer, operations_of
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import (
     Place,
@@ -432,10 +432,10 @@ def _is_method_within(found: Any, layer: Any) -> bool:
 
 
 def _named_as(layer: Any, new: Any) -> Any:
-    """Gives `new` the name of a layer whose constructor takes none; tf_keras doesn't allow it."""
+    """Gives `new`, which isn't called yet, the name of a layer whose constructor takes none."""
     if new.name != layer.name:
-        with contextlib.suppress(AttributeError):
-            new.name = layer.name
+        with contextlib.suppress(AttributeError):  # the class has a `name` of its own
+            name_layer(new, layer.name)
     return new
 
 
