@@ -20,7 +20,8 @@ from tf_leaky.ops import leaky_relu
 Place = list[Any]  # of str, int and, for keys of dicts, tuples of these
 _functions = tf.keras.activations
 _ops = getattr(tf.keras, "ops", tf.nn)  # tf_keras has none
-RELUS = (tf.nn.relu, _functions.relu, _ops.relu)
+BACKEND_RELU = getattr(tf.keras.backend, "relu", tf.nn.relu)  # Keras 3 has it for old code only
+RELUS = (tf.nn.relu, _functions.relu, _ops.relu, BACKEND_RELU)
 LEAKY_RELUS = (
     *(tf.nn.leaky_relu, getattr(_functions, "leaky_relu", tf.nn.leaky_relu), _ops.leaky_relu),
 )

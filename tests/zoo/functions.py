@@ -9,6 +9,7 @@ from zoo.table import LEGACY, add, leaky, normal, prelu, relu
 layers = tf.keras.layers
 activations = tf.keras.activations
 ops = None if LEGACY else tf.keras.ops
+BACKEND_RELU = getattr(tf.keras.backend, "relu", tf.nn.relu)
 
 
 def graph(*functions, units=6):
@@ -101,6 +102,28 @@ add(
 add(
     "a Lambda of relu", lambda: steps(layers.Lambda(relu.nn), layers.Lambda(relu.function)), relus=2
 )
+
+
+class OfBackend(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.act = relu.spelled(BACKEND_RELU)
+
+    def call(self, x):
+        return self.act(x)
+
+
+def by_backend():
+    function = relu.spelled(BACKEND_RELU)
+    return steps(
+        layers.Dense(6, activation=function),
+        layers.Activation(function),
+        layers.Lambda(function),
+        OfBackend(),
+    )
+
+
+add("relu of the backend", by_backend, relus=4)
 
 
 def user_function(x):

@@ -15,7 +15,7 @@ from tf_leaky.keras_compat import (
     operations_of,
     slope_of_keras_leaky_relu,
 )
-from tf_leaky.structure import LEAKY_RELUS, RELUS, is_layer
+from tf_leaky.structure import BACKEND_RELU, LEAKY_RELUS, RELUS, is_layer
 
 _layers = tf.keras.layers
 _DEFAULT = 0.2  # the slope of the functions `leaky_relu` of TensorFlow and Keras
@@ -107,7 +107,8 @@ def _argument(x: Any, *functions: str) -> Any:
 @functools.cache
 def _operations() -> set[type]:
     """Returns the classes that Keras uses for these functions on symbolic tensors."""
-    functions = {*RELUS, *LEAKY_RELUS} - (set() if LEGACY else {tf.nn.relu, tf.nn.leaky_relu})
+    of_tensorflow = {tf.nn.relu, tf.nn.leaky_relu, BACKEND_RELU}  # no symbolic tensors in Keras 3
+    functions = {*RELUS, *LEAKY_RELUS} - (set() if LEGACY else of_tensorflow)
     x = tf.keras.Input((1,), name="x")
     models = [tf.keras.Model(x, function(x), name="one") for function in functions]
     return {type(operations_of(model)[-1]) for model in models}
