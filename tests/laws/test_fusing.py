@@ -124,6 +124,28 @@ def test_fused_models_keep_the_dtypes_of_their_layers(inside, rng):
     np.testing.assert_allclose(fused(x), two(x), rtol=1e-2, atol=1e-3)
 
 
+@tf.keras.utils.register_keras_serializable(package="fusing")
+class OfSteps(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = tf.keras.Sequential(
+            [layers.Dense(2), layers.BatchNormalization(), layers.ReLU()]
+        )
+
+    def call(self, x):
+        return self.steps(x)
+
+
+@pytest.mark.skipif(not LEGACY, reason="a limit of tf_keras")
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+def test_tf_keras_loads_h5_of_fused_steps_by_custom_objects(rng, tmp_path):
+    fused = convert(of_blocks(OfSteps), alpha=0.1, fuse_batch_norm=True)
+    fused.save(tmp_path / "model.h5")
+    ours = {"LeakyReLU": LeakyReLU, "BatchNormLeakyReLU": BatchNormLeakyReLU}
+    loaded = tf.keras.models.load_model(tmp_path / "model.h5", custom_objects=ours)
+    assert_same(loaded, fused, images(rng))
+
+
 @pytest.mark.parametrize("kind", [UsedTwice, OtherwiseInTraining])
 def test_pairs_within_layers_are_left_if_the_first_is_used_elsewhere(kind, rng):
     fused, two = fused_and_two(moved(of_blocks(kind, Block), rng))
