@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from conftest import KERAS_3, run_python
 
-from tf_leaky import LeakyReLU, leaky_relu, to_keras
+from tf_leaky import LeakyReLU, convert, leaky_relu, to_keras
 from tf_leaky.conversion.carrying import Converted
 
 layers = tf.keras.layers
@@ -173,13 +173,16 @@ def test_tf_keras_loads_no_h5_with_ours_as_an_activation(tmp_path):
         tf.keras.models.load_model(tmp_path / "model.h5")
 
 
-def test_each_direction_reloads_its_slope_where_both_layers_are_given(tmp_path):
+@pytest.mark.parametrize("made", ["given", "converted"])
+def test_each_direction_reloads_its_slope_where_both_layers_are_given(made, tmp_path):
     def cell(**arguments):
-        slope = LeakyReLU(0.25, trainable_alpha=True)
+        slope = LeakyReLU(0.25, trainable_alpha=True) if made == "given" else "relu"
         return layers.SimpleRNN(2, activation=slope, **arguments)
 
-    both = layers.Bidirectional(cell(), backward_layer=cell(go_backwards=True))
-    model = tf.keras.Sequential([tf.keras.Input((3, 2)), both])
+    given = {"backward_layer": cell(go_backwards=True)} if made == "given" else {}
+    model = tf.keras.Sequential([tf.keras.Input((3, 2)), layers.Bidirectional(cell(), **given)])
+    if made == "converted":  # then both are
+        model = convert(model, alpha=0.25, trainable_alpha=True)
     x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
     model.predict(x, verbose=0)  # makes the slopes
     slopes = [weight for weight in model.weights if weight.shape == ()]

@@ -244,7 +244,14 @@ class _Copy:
         with self._making(layer):
             config = _config_without_functions(layer)
         if is_stock(layer):
-            new = self._made(own, self._within(config, layer), layer)
+            within = self._within(config, layer)
+            both = own is tf.keras.layers.Bidirectional
+            if LEGACY and both and self._changes(layer.backward_layer):
+                # Else, when a file is loaded, one activation would be that of both directions.
+                backward = serialized(self._trial(layer.backward_layer))
+                backward["config"]["name"] = layer.backward_layer.name.removeprefix("backward_")
+                within = {"backward_layer": backward} | within
+            new = self._made(own, within, layer)
             self._keep_functions(layer, new)
             return new
         try:
