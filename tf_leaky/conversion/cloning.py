@@ -244,14 +244,7 @@ class _Copy:
         with self._making(layer):
             config = _config_without_functions(layer)
         if is_stock(layer):
-            within = self._within(config, layer)
-            both = own is tf.keras.layers.Bidirectional
-            if LEGACY and both and self._changes(layer.backward_layer):
-                # Else, when a file is loaded, one activation would be that of both directions.
-                backward = serialized(self._trial(layer.backward_layer))
-                backward["config"]["name"] = layer.backward_layer.name.removeprefix("backward_")
-                within = {"backward_layer": backward} | within
-            new = self._made(own, within, layer)
+            new = self._made(own, self._with_backward(self._within(config, layer), layer), layer)
             self._keep_functions(layer, new)
             return new
         try:
@@ -284,6 +277,18 @@ class _Copy:
         self._keep_functions(layer, new)
         return new
 
+    def _with_backward(self, config: Any, layer: Any) -> Any:
+        """Returns a config that has both layers of a Bidirectional of tf_keras, if one changes.
+
+        Else, when a file is loaded, the activation of one direction would be that of both.
+        """
+        kind = tf.keras.layers.Bidirectional
+        if not (LEGACY and type(layer) is kind and self._changes(layer.backward_layer)):
+            return config
+        backward = serialized(self._trial(layer.backward_layer))
+        backward["config"]["name"] = layer.backward_layer.name.removeprefix("backward_")
+        return {"backward_layer": backward, **config}
+
     def _with_other_traits(self, config: Any, layer: Any, new: Any) -> Any:
         """Returns a layer made of a config, if it differs in more than activations; else None.
 
@@ -300,17 +305,18 @@ class _Copy:
         skipped = [place for place, _ in self._wanted(layer)]
         found: dict[str, Any] = {}
 
-        def read(holder: Any, way: Place) -> None:
+        def read(holder: Any, way: Place, outer: list[Any]) -> None:
             for step, value in held(holder):
                 place = [*way, *step]
-                if place in skipped or shown_place(place) in found:
+                if place in skipped:
                     continue
                 number_or_text = value is None or isinstance(value, bool | int | float | str)
                 found[shown_place(place)] = value if number_or_text else type(value)
-                if is_layer(value) and value is not holder and not is_graph(value):
-                    read(value, place)
+                seen = any(value is each for each in outer)
+                if is_layer(value) and not is_graph(value) and not seen:
+                    read(value, place, [*outer, value])
 
-        read(new, [])
+        read(new, [], [new])
         return found
 
     def _keep_functions(self, layer: Any, new: Any) -> None:
