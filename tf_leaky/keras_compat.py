@@ -183,7 +183,7 @@ def count_added(model: Any) -> int:
 
 
 def _added(model: Any) -> list[Any]:
-    depths = getattr(model, "_nodes_by_depth", {}) if LEGACY else {}
+    depths = model._nodes_by_depth if LEGACY and model.inputs else {}
     return [node for depth, nodes in depths.items() if depth < 0 for node in nodes]
 
 

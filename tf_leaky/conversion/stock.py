@@ -58,7 +58,7 @@ def _slope_of_relu(arguments: dict[str, Any]) -> float | str:
 
 def _slope_of_call(layer: Any) -> float | str | None:
     """Returns the slope of a layer that tf_keras made of a function on symbolic tensors."""
-    function = _called(layer)
+    function = _function_of(layer)
     if function == "nn.leaky_relu":
         slope = arguments_of(layer, ("alpha", "name")).get("alpha", _DEFAULT)
         return float(slope) if isinstance(slope, int | float) else None
@@ -74,10 +74,13 @@ def _is_part_of_bounded(relu: Any) -> bool:
     y - slope * relu(threshold - x), where y is the one without a slope.
     """
     after = _only_user(relu)
-    if _called(after) == "clip_by_value":
+    if _function_of(after) == "clip_by_value":
         least = arguments_of(after, ("clip_value_min",))["clip_value_min"]
         return len(calls_of(after)[0][0]) == 1 and bool(np.all(np.equal(least, 0)))
-    if _called(after) != "math.multiply" or _called(whole := _only_user(after)) != "math.subtract":
+    if (
+        _function_of(after) != "math.multiply"
+        or _function_of(whole := _only_user(after)) != "math.subtract"
+    ):
         return False
     y, *_ = calls_of(whole)[0][0]
     clipped = _argument(y, "clip_by_value")
@@ -87,7 +90,7 @@ def _is_part_of_bounded(relu: Any) -> bool:
     return x is not negative and x is _argument(clipped, *relus)
 
 
-def _called(layer: Any) -> str | None:
+def _function_of(layer: Any) -> str | None:
     """Returns the name of the function for which tf_keras made a layer, or None."""
     return str(layer.get_config()["function"]) if type(layer) in _operations() else None
 
@@ -101,7 +104,7 @@ def _only_user(layer: Any) -> Any:
 def _argument(x: Any, *functions: str) -> Any:
     """Returns the tensor from which one of these functions made a tensor; itself if none did."""
     layer = x.node.layer
-    return calls_of(layer)[0][0][0] if _called(layer) in functions else x
+    return calls_of(layer)[0][0][0] if _function_of(layer) in functions else x
 
 
 @functools.cache
