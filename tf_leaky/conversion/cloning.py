@@ -287,7 +287,7 @@ class _Copy:
             return config
         backward = serialized(self._trial(layer.backward_layer))
         backward["config"]["name"] = layer.backward_layer.name.removeprefix("backward_")
-        return {"backward_layer": backward, **config}
+        return {**config, "backward_layer": backward}
 
     def _with_other_traits(self, config: Any, layer: Any, new: Any) -> Any:
         """Returns a layer made of a config, if it differs in more than activations; else None.
