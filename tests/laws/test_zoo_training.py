@@ -102,8 +102,7 @@ if LEGACY:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.__module__)
-@pytest.mark.parametrize("steps", [0, 2])
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize(("steps", "frozen"), [(0, False), (2, True)])
 def test_compiled_models_within_a_model_train_on(optimizer, steps, frozen):
     model = adversarial(optimizer, steps)
     model.layers[1].trainable = not frozen

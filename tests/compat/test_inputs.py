@@ -1,0 +1,160 @@
+"""Models that Keras records little about: what they are called on, what a file brings."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from zoo.table import LEGACY
+
+import tf_leaky
+from tf_leaky import convert, freeze, to_keras
+
+layers = tf.keras.layers
+
+
+def sequential(*parts, shape=(4,)):
+    return tf.keras.Sequential([tf.keras.Input(shape), *parts])
+
+
+def normal(*shape):
+    return np.random.default_rng(3).normal(size=shape).astype("float32")
+
+
+def same(one, other, x, rtol=1e-5):
+    np.testing.assert_allclose(other(x), one(x), rtol=rtol, atol=1e-6)
+
+
+class JoinsDict(layers.Layer):
+    def call(self, x):
+        return tf.concat([x[key] for key in sorted(x)], -1)
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_sequential_that_takes_a_dict_is_changed(change):
+    model = tf.keras.Sequential([JoinsDict(), layers.Dense(3), layers.PReLU()])
+    x = {"a": normal(5, 2), "b": normal(5, 1)}
+    model(x)
+    same(model, change(model), x, rtol=0)
+
+
+class Net(tf.keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.act = layers.Dense(4), layers.ReLU()
+
+    def call(self, x):
+        return self.act(self.dense(x))
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_subclassed_model_of_a_file_is_changed_before_its_first_call(change, tmp_path):
+    model, x = Net(), normal(5, 3)
+    model(x)
+    model.save(tmp_path / "model.keras")
+    same(model, change(tf.keras.models.load_model(tmp_path / "model.keras")), x, rtol=0)
+
+
+class SaysBuilt(Net):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.built = True
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_model_of_unknown_inputs_is_refused_with_ways_to_say_them(change):
+    model, x = SaysBuilt(), normal(5, 3)
+    with pytest.raises(ValueError, match=r"recorded no shapes\. Call the model once .* Wrap it"):
+        change(model)
+    model(x)
+    inputs = tf.keras.Input((3,))
+    whole = tf.keras.Model(inputs, model(inputs))
+    same(model, change(whole).get_layer(model.name), x, rtol=0)
+
+
+class TakesTwo(Net):
+    def call(self, x, weights):
+        return self.act(self.dense(x) * weights)
+
+
+class BuildsOfTwo(TakesTwo):
+    def build(self, x_shape, weights_shape):
+        self.dense.build(x_shape)
+
+
+def called_on_two(kind):
+    model, x = kind(), [normal(5, 3), normal(5, 1)]
+    model(*x)
+    return model, x
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+@pytest.mark.parametrize("kind", [TakesTwo] if LEGACY else [BuildsOfTwo])
+def test_model_of_several_arguments_is_called_on_all_that_keras_recorded(change, kind):
+    model, x = called_on_two(kind)
+    np.testing.assert_array_equal(change(model)(*x), model(*x))
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_model_of_several_arguments_is_changed_within_a_graph(change):
+    model, x = called_on_two(TakesTwo)
+    if not LEGACY:  # which records the shape of the first only
+        with pytest.raises(ValueError, match=r"'weights'\. Keras 3 records .* get_layer\('takes_"):
+            change(model)
+    inputs = [tf.keras.Input((3,)), tf.keras.Input((1,))]
+    whole = tf.keras.Model(inputs, model(*inputs))
+    np.testing.assert_array_equal(change(whole).get_layer(model.name)(*x), model(*x))
+
+
+def test_what_calls_a_model_on_one_argument_refuses_those_of_several(tmp_path):
+    model, x = called_on_two(TakesTwo)
+    for use, given in (
+        (tf_leaky.activation_memory, x),
+        (tf_leaky.plot_activations, x),
+        (tf_leaky.export_saved_model, tmp_path),
+    ):
+        match = rf"{use.__name__}: .* as one argument\. .* takes x, weights\. Wrap it: whole"
+        with pytest.raises(ValueError, match=match):
+            use(model, given)
+
+
+@tf.keras.utils.register_keras_serializable("models")
+class Normalizes(Net):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.adapted = layers.Normalization()
+
+    def call(self, x):
+        return super().call(self.adapted(x))
+
+
+class NormalizesAsTold(Normalizes):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.told = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0])
+
+    def call(self, x):
+        return super().call(self.told(x))
+
+
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_normalization_within_a_subclassed_model_is_kept(change):
+    model, x = NormalizesAsTold(), normal(5, 3)
+    model.told.build(x.shape)  # Keras 3 can't call the model if its first call builds this
+    model.adapted.adapt(x)
+    model(x)
+    new = change(model)
+    same(model, new, x, rtol=0)
+    np.testing.assert_allclose(new.predict(x, verbose=0), model(x), rtol=1e-5)
+    new.adapted.adapt(2 * x)
+    assert np.abs(new(x) - model(x)).max() > 0.1
+
+
+def test_file_of_a_converted_model_keeps_its_normalization(tmp_path):
+    model, x = Normalizes(), normal(5, 3)
+    model.adapted.adapt(x)
+    model(x)
+    new = convert(model, alpha=0.1)
+    new.save(tmp_path / "model.keras")
+    same(new, tf.keras.models.load_model(tmp_path / "model.keras"), x, rtol=0)
