@@ -36,6 +36,7 @@ def test_sequential_that_takes_a_dict_is_changed(change):
     same(model, change(model), x, rtol=0)
 
 
+@tf.keras.utils.register_keras_serializable("models")
 class Net(tf.keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -453,7 +453,6 @@ def test_models_in_the_config_of_a_model_are_converted():
     np.testing.assert_allclose(new(x), oracle(x), rtol=1e-5, atol=1e-6)
 
 
-@tf.keras.utils.register_keras_serializable("models")
 class Remembers(layers.Layer):
     """Has state that is no weight, and that its files keep."""
 
