@@ -11,10 +11,6 @@ from tf_leaky import convert, freeze, to_keras
 layers = tf.keras.layers
 
 
-def sequential(*parts, shape=(4,)):
-    return tf.keras.Sequential([tf.keras.Input(shape), *parts])
-
-
 def normal(*shape):
     return np.random.default_rng(3).normal(size=shape).astype("float32")
 

@@ -250,9 +250,8 @@ def without_carrying(layer: Any, subject: str) -> None:
         return
     warn(
         f"{subject}: {layer.name!r} computes with stock activations at "
-        f"{', '.join(map(shown_place, lost))}, but a .keras file "
-        f"of it is read by {type(layer).__qualname__}, which creates its own. Change its code, or "
-        "export a SavedModel."
+        f"{', '.join(map(shown_place, lost))}, but a .keras file of it is read by "
+        f"{own.__qualname__}, which creates its own. Change its code, or export a SavedModel."
     )
 
 

@@ -257,8 +257,7 @@ class _Copy:
         wanted = {
             tuple(place): by
             for place, by in self._wanted(layer)
-            if any(by is each for each in self._copies.values())  # as it is in a graph, too
-            or is_graph(by)
+            if any(by is each for each in self._copies.values())  # a graph, or in one
             or not alike(_found(new, place), by)
         }
         for by in wanted.values():
