@@ -19,7 +19,7 @@ from tf_leaky.batch_norm_ops import (
 )
 from tf_leaky.checks import check_one_tensor, checked_input_shape, constant_slopes, shown
 from tf_leaky.ops import DEFAULT_ALPHA, SMALLEST_POSITIVE_ALPHA, bounded
-from tf_leaky.slopes import LayerWithSlopes, serialized_part
+from tf_leaky.slopes import LayerWithSlopes
 
 _NAME = "BatchNormLeakyReLU"
 _PARTS = ("initializer", "regularizer", "constraint")  # of gamma and beta; averages have the first
@@ -140,26 +140,27 @@ class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
         synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
-        options = _without_renorm(kwargs)
-        super().__init__(trainable_alpha, alpha_constraint, alpha_regularizer, **options)
-        self.axis = _checked_axis("axis", axis)
+        super().__init__(
+            trainable_alpha,
+            alpha_constraint,
+            alpha_regularizer,
+            axis=_checked_axis("axis", axis),
+            momentum=_checked_number("momentum", momentum),
+            epsilon=_checked_number("epsilon", epsilon),
+            center=bool(center),
+            scale=bool(scale),
+            synchronized=bool(synchronized),
+            beta_initializer=beta_initializer,
+            gamma_initializer=gamma_initializer,
+            moving_mean_initializer=moving_mean_initializer,
+            moving_variance_initializer=moving_variance_initializer,
+            beta_regularizer=beta_regularizer,
+            gamma_regularizer=gamma_regularizer,
+            beta_constraint=beta_constraint,
+            gamma_constraint=gamma_constraint,
+            **_without_renorm(kwargs),
+        )
         self.alpha_axis = None if alpha_axis is None else _checked_axis("alpha_axis", alpha_axis)
-        self.momentum = _checked_number("momentum", momentum)
-        self.epsilon = _checked_number("epsilon", epsilon)
-        self.center, self.scale = bool(center), bool(scale)
-        self.synchronized = bool(synchronized)
-        self.beta_initializer = self._checked_part("beta", "initializer", beta_initializer)
-        self.gamma_initializer = self._checked_part("gamma", "initializer", gamma_initializer)
-        self.moving_mean_initializer = self._checked_part(
-            "moving_mean", "initializer", moving_mean_initializer
-        )
-        self.moving_variance_initializer = self._checked_part(
-            "moving_variance", "initializer", moving_variance_initializer
-        )
-        self.beta_regularizer = self._checked_part("beta", "regularizer", beta_regularizer)
-        self.gamma_regularizer = self._checked_part("gamma", "regularizer", gamma_regularizer)
-        self.beta_constraint = self._checked_part("beta", "constraint", beta_constraint)
-        self.gamma_constraint = self._checked_part("gamma", "constraint", gamma_constraint)
         self._begin_with(alpha, self.alpha_axis)
         self.gamma = self.beta = self.moving_mean = self.moving_variance = None
 
@@ -280,22 +281,11 @@ class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
 
         `alpha` is the present value of a single fixed slope, else the initial value.
         """
-        config = {
+        return {
             **_without_renorm(super().get_config()),
             "alpha_axis": self.alpha_axis,
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "synchronized": self.synchronized,
+            "synchronized": self.synchronized,  # tf_keras leaves it out
         }
-        for weight in ("beta", "gamma", "moving_mean", "moving_variance"):
-            for kind in _PARTS:
-                if hasattr(self, f"{weight}_{kind}"):
-                    part = getattr(self, f"{weight}_{kind}")
-                    config[f"{weight}_{kind}"] = serialized_part(kind, part)
-        return config
 
 
 def recovered(layer: BatchNormLeakyReLU, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
