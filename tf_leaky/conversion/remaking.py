@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from tf_leaky.checks import check_inputs_known, said
-from tf_leaky.conversion.cloning import Rule, clone
+from tf_leaky.conversion.cloning import clone
 from tf_leaky.conversion.remaining import relus_of
+from tf_leaky.conversion.replacing import Rule
 from tf_leaky.conversion.stock import is_function_in_graph, stock_slope
 from tf_leaky.keras_compat import recorded_inputs
 from tf_leaky.layer import LeakyReLU
