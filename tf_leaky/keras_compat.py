@@ -378,6 +378,11 @@ def handle_of(variable: Any) -> Any:
     return variable.handle if LEGACY else variable.value.handle
 
 
+def is_quantized(layer: Any) -> bool:
+    """Whether a layer computes in integers or float8, as after `quantize` in Keras 3."""
+    return getattr(getattr(layer, "dtype_policy", None), "quantization_mode", None) is not None
+
+
 def copy_of_lambda(layer: Any) -> Any:
     """Returns a copy of a Lambda, with the same function.
 
@@ -385,7 +390,13 @@ def copy_of_lambda(layer: Any) -> Any:
     not from a file.
     """
     trusted = {} if LEGACY else {"safe_mode": False}
-    new = type(layer).from_config(layer.get_config(), **trusted)
+    # Some of TensorFlow Probability's have only the config of the class above them.
+    kinds: Any = type(layer).__mro__
+    for kind in kinds:
+        with contextlib.suppress(TypeError):
+            new = kind.from_config(layer.get_config(), **trusted)
+            break
+    new.__class__ = type(layer)
     new.function = layer.function
     return new
 

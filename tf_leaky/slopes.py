@@ -97,6 +97,10 @@ class LayerWithSlopes(tf.keras.layers.Layer):
         check_one_tensor(inputs, subject=self._subject)
         return super().compute_output_spec(inputs, **kwargs)
 
+    def get_prunable_weights(self) -> list[Any]:
+        """Returns no weights. TensorFlow Model Optimization asks each layer what to prune."""
+        return []
+
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs: JSON types only.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import tensorflow as tf
@@ -32,6 +33,7 @@ from tf_leaky.structure import (
     Place,
     at,
     held,
+    is_activation_function,
     is_graph,
     is_layer,
     is_stock,
@@ -124,7 +126,7 @@ class _Copy:
         if not is_layer(layer):  # an operation of Keras 3
             return type(layer).from_config(layer.get_config())
         if isinstance(layer, tf.keras.layers.Lambda):
-            return copy_of_lambda(layer)
+            return _like(layer, copy_of_lambda(layer))
         return self._new_layer(layer)
 
     def _trial(self, layer: Any) -> Any:
@@ -141,7 +143,7 @@ class _Copy:
             config = config_without_functions(layer)
         if is_stock(layer):
             new = self._made(own, self._configs.replaced(config, layer), layer)
-            self._keep_functions(layer, new)
+            self._keep_functions(layer, new, config)
             return new
         try:
             within = self._configs.replaced(config, layer)
@@ -161,7 +163,7 @@ class _Copy:
         if wanted:
             try:
                 with known(_classes(layer)):
-                    new = _named_as(layer, with_replaced(own, within, wanted))
+                    new = _like(layer, with_replaced(own, within, wanted))
             except (TypeError, RecursionError) as error:
                 raise ValueError(
                     f"{self._subject}: expected a class that can have a subclass, as the copy of "
@@ -169,7 +171,7 @@ class _Copy:
                     f"{said(error)} Write super().__init__(...) in its constructor, not "
                     "super(self.__class__, self).__init__(...)."
                 ) from error
-        self._keep_functions(layer, new)
+        self._keep_functions(layer, new, config)
         return new
 
     def _with_other_traits(self, config: Any, layer: Any, new: Any) -> Any:
@@ -202,7 +204,7 @@ class _Copy:
         read(new, [], [new])
         return found
 
-    def _keep_functions(self, layer: Any, new: Any) -> None:
+    def _keep_functions(self, layer: Any, new: Any, config: dict[str, Any]) -> None:
         """Puts the same functions in the copy of a layer, even if they can't be serialised."""
         for place, host, found in self._replacements.within(layer):
             if is_method_within(found, layer):  # the copy has its own
@@ -211,6 +213,13 @@ class _Copy:
                 there = _found(new, place)
                 if there is not None and there is not found:
                     put(new, place, found)
+        for name in config:  # TensorFlow Probability's layers make others of their configs
+            function = vars(layer).get(name)
+            is_given = isinstance(function, FunctionType) and isinstance(
+                vars(new).get(name), FunctionType
+            )
+            if is_given and not is_activation_function([name], function):
+                setattr(new, name, function)
 
     def _wanted(self, layer: Any) -> Iterator[tuple[Place, Any]]:
         """Yields the replacements, by place, in the copy of a layer of the user's own class."""
@@ -262,7 +271,7 @@ class _Copy:
 
     def _made(self, own: Any, config: dict[str, Any], layer: Any) -> Any:
         with self._making(layer):
-            return _named_as(layer, made(own, own, config))
+            return _like(layer, made(own, own, config))
 
 
 def _in_graph(layer: Any) -> list[Any]:
@@ -270,11 +279,16 @@ def _in_graph(layer: Any) -> list[Any]:
     return [layer, *(part for _, part in parts_of_graph(layer))]
 
 
-def _named_as(layer: Any, new: Any) -> Any:
-    """Gives `new`, which isn't called yet, the name of a layer whose constructor takes none."""
+def _like(layer: Any, new: Any) -> Any:
+    """Gives `new`, which isn't called yet, what the config of a layer may lack.
+
+    A constructor may take no name, and tf_keras's `get_config` has no activity_regularizer.
+    """
     if new.name != layer.name:
         with contextlib.suppress(AttributeError):  # the class has a `name` of its own
             name_layer(new, layer.name)
+    if new.activity_regularizer is None and layer.activity_regularizer is not None:
+        new.activity_regularizer = layer.activity_regularizer
     return new
 
 

@@ -12,7 +12,7 @@ from tf_leaky.conversion.cloning import clone
 from tf_leaky.conversion.remaining import relus_of
 from tf_leaky.conversion.replacing import Rule
 from tf_leaky.conversion.stock import is_function_in_graph, stock_slope
-from tf_leaky.keras_compat import recorded_inputs
+from tf_leaky.keras_compat import is_quantized, recorded_inputs
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.structure import held, is_graph, is_layer, layers_within, shown_place
 
@@ -43,8 +43,9 @@ def identity_of(layer: Any) -> dict[str, Any]:
     if is_function_in_graph(layer):  # it computes in the dtype of its output
         return {"name": name, "dtype": tf.as_dtype(tf.nest.flatten(layer.output)[0].dtype).name}
     dtype = layer.compute_dtype
-    with contextlib.suppress(NotImplementedError):  # a constructor with arguments of any type
-        dtype = layer.get_config().get("dtype", dtype)
+    if not is_quantized(layer):  # an activation has no quantized form
+        with contextlib.suppress(NotImplementedError):  # a constructor with arguments of any type
+            dtype = layer.get_config().get("dtype", dtype)
     identity = {"name": name, "trainable": layer.trainable, "dtype": dtype}
     if layer.activity_regularizer is not None:
         identity["activity_regularizer"] = layer.activity_regularizer
