@@ -155,3 +155,37 @@ def test_file_of_a_converted_model_keeps_its_normalization(tmp_path):
     new = convert(model, alpha=0.1)
     new.save(tmp_path / "model.keras")
     same(new, tf.keras.models.load_model(tmp_path / "model.keras"), x, rtol=0)
+
+
+@pytest.mark.parametrize("cell", [layers.SimpleRNNCell, layers.LSTMCell])
+def test_slope_of_a_loaded_cell_goes_back_to_keras(cell, tmp_path):
+    model, x = tf.keras.Sequential([layers.RNN(cell(4, activation="relu"))]), normal(5, 2, 3)
+    model(x)
+    new = convert(model, alpha=0.1, trainable_alpha=True)
+    new.save(tmp_path / "model.keras")
+    ours = {"LeakyReLU": tf_leaky.LeakyReLU}
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras", custom_objects=ours)
+    same(new, to_keras(loaded), x)
+
+
+def test_lambda_keeps_functions_that_no_config_has():
+    def distance(x, power):
+        return tf.abs(x) ** power
+
+    def shape(given):
+        return given
+
+    inputs, x = tf.keras.Input((3,)), normal(5, 3)
+    root = layers.Lambda(distance, shape, arguments={"power": 0.5}, name="root")
+    model = tf.keras.Model(inputs, root(layers.Dense(4, activation="relu")(inputs)))
+    same(model, convert(model, alpha=0.0), x)
+
+
+@pytest.mark.filterwarnings("ignore:.*looks like it has unbuilt state:UserWarning")  # Keras 3
+def test_slope_that_is_never_called_is_refused_by_name():
+    """A negative one takes a PReLU, which has to know the rank of its input."""
+    model = Net()
+    model.never = tf_leaky.LeakyReLU(-0.5, name="never")
+    model(normal(5, 3))
+    with pytest.raises(ValueError, match=r"Received: 'never' in 'never', .*unknown rank"):
+        to_keras(model)

@@ -185,8 +185,10 @@ def test_conversions_compute_what_they_should(kind, options, tmp_path):
     loaded = tf.keras.models.load_model(tmp_path / "new.keras")
     loaded.save(tmp_path / "again.keras")
     again = tf.keras.models.load_model(tmp_path / "again.keras")
-    for each in (loaded, again, convert(new), freeze(new), freeze(loaded), to_keras(new)):
+    for each in (loaded, again, convert(new), freeze(new), to_keras(new)):
         assert_same(each, new)
+    for change in (freeze, to_keras):
+        assert_same(change(loaded), new)
     assert len(loaded.weights) == len(new.weights)
     assert len(loaded.trainable_weights) == len(new.trainable_weights)
 
@@ -243,3 +245,13 @@ def test_slopes_that_a_file_would_lose_are_named():
     assert_same(convert(old, alpha=0.0), old)
     with pytest.warns(UserWarning, match=r"'common' is in one, other\. A \.keras file of the copy"):
         convert(old, alpha=0.1, trainable_alpha=True)
+
+
+@pytest.mark.parametrize("steps", [[9], [0, 0], ["dense"], 7])
+def test_file_that_shares_a_layer_which_a_graph_lacks_is_refused(steps):
+    old = tf.keras.Sequential([tf.keras.Input((5,)), Parts(), layers.Dense(2)])
+    config = convert(old, alpha=0.1).layers[-2].get_config()
+    item = next(each for each in config["replaced"] if "shared" in each)
+    item["shared"][0][0] = steps
+    with pytest.raises(ValueError, match=r"Converted: expected shared to name layers of a graph"):
+        tf.keras.utils.get_custom_objects()["tf_leaky>Converted"].from_config(config)

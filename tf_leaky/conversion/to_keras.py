@@ -12,7 +12,7 @@ from tf_leaky.checks import check_built_model
 from tf_leaky.conversion.fusing import leaky_relu_of, split
 from tf_leaky.conversion.remaining import check_none_of_ours
 from tf_leaky.conversion.remaking import copied, identity_of
-from tf_leaky.conversion.tracer import TAKEN_BY_ONEDNN, Tracer, is_sum_of_convolution
+from tf_leaky.conversion.tracer import TAKEN_BY_ONEDNN, Call, Tracer, is_sum_of_convolution
 from tf_leaky.keras_compat import keras_leaky_relu
 from tf_leaky.layer import LeakyReLU
 from tf_leaky.ops import DEFAULT_ALPHA, leaky_relu
@@ -50,7 +50,7 @@ def to_keras(model: Any) -> Any:
         True
     """
     check_built_model(model, subject="to_keras")
-    ranks = _after_sums(model)
+    calls_of = _calls_of_ours(model)
 
     def rule(found: Any, host: Any) -> Any:
         if found is leaky_relu:
@@ -60,8 +60,9 @@ def to_keras(model: Any) -> Any:
             return split(found, rule(activation, found))
         if not isinstance(found, LeakyReLU):
             return None
-        if found.trainable_alpha or found.axis is not None or found.alpha < 0 or id(found) in ranks:
-            return _to_prelu(found, host, ranks.get(id(found)))
+        calls = calls_of.get(id(found), [])
+        if _needs_prelu(found, calls):
+            return _to_prelu(found, host, calls)
         return keras_leaky_relu(found.alpha, **identity_of(found))
 
     new = copied(model, rule, subject="to_keras", carry=False)
@@ -69,37 +70,29 @@ def to_keras(model: Any) -> Any:
     return new
 
 
-def _after_sums(model: Any) -> dict[int, int]:
-    """Returns the rank of the input, by the id, of layers for which a LeakyReLU would be wrong.
+def _calls_of_ours(model: Any) -> dict[int, list[Call]]:
+    """Returns the calls of each `LeakyReLU` of a model, by its id; none if it can't be traced."""
+    layers = [layer for layer in layers_within(model) if isinstance(layer, LeakyReLU)]
+    try:
+        return Tracer(model, layers).calls if layers else {}
+    except Exception:  # of any kind: `check_none_of_ours` traces the copy, and says what fails
+        return {}
+
+
+def _needs_prelu(layer: LeakyReLU, calls: list[Call]) -> bool:
+    """Whether a Keras LeakyReLU can't have the slopes of a layer, or would be wrong in its place.
 
     After a convolution with a bias and a sum, TensorFlow's LeakyRelu has a slope of 0.2 on a CPU,
     whatever it is given (docs/upstream.md). PReLU is right there.
     """
-    layers = [
-        layer
-        for layer in layers_within(model)
-        if isinstance(layer, LeakyReLU)
-        and not layer.trainable_alpha
-        and layer.axis is None
-        and layer.alpha > 0
-        and layer.alpha != TAKEN_BY_ONEDNN
-    ]
-    if not layers:
-        return {}
-    try:
-        tracer = Tracer(model, layers)
-    except Exception:  # of any kind: `check_none_of_ours` traces the copy, and says what fails
-        return {}
-    return {
-        id(layer): call.x.shape.rank
-        for layer in layers
-        for call in tracer.calls[id(layer)]
-        if is_sum_of_convolution(call.x)
-    }
+    if layer.trainable_alpha or layer.axis is not None or layer.alpha < 0:
+        return True
+    wrong = layer.alpha not in (0, TAKEN_BY_ONEDNN)
+    return wrong and any(is_sum_of_convolution(call.x) for call in calls)
 
 
-def _to_prelu(layer: LeakyReLU, host: Any, rank: int | None = None) -> Any:
-    rank = rank or _rank(layer, host)
+def _to_prelu(layer: LeakyReLU, host: Any, calls: list[Call]) -> Any:
+    rank = _rank(layer, host, calls)
     axes = () if layer.axis is None else np.atleast_1d(layer.axis)
     named = {int(axis) % rank for axis in axes}
     identity = identity_of(layer)
@@ -118,21 +111,17 @@ def _to_prelu(layer: LeakyReLU, host: Any, rank: int | None = None) -> Any:
     )
 
 
-def _rank(layer: LeakyReLU, host: Any) -> int:
+def _rank(layer: LeakyReLU, host: Any, calls: list[Call]) -> int:
     """Returns the rank of the layer's input, which a PReLU needs."""
     spec = (host if isinstance(host, BatchNormLeakyReLU) else layer).input_spec
     if spec is not None and spec.ndim is not None:
         return int(spec.ndim)
+    if calls and (rank := calls[0].x.shape.rank) is not None:
+        return int(rank)
     if layer.built and (shape := (layer.get_build_config() or {}).get("input_shape")) is not None:
         return len(shape)
-    try:
-        tensor = host.output
-    except (AttributeError, RuntimeError, ValueError):
-        tensor = None
-    if tensor is None or not hasattr(tensor, "shape"):
-        raise ValueError(
-            "to_keras: expected activations that a stock layer can replace. "
-            f"Received: {layer.name!r} in {host.name!r}, a slope for inputs of an unknown rank. "
-            "Freeze the model first."
-        )
-    return len(tensor.shape)
+    raise ValueError(
+        "to_keras: expected activations that a stock layer can replace. "
+        f"Received: {layer.name!r} in {host.name!r}, a slope for inputs of an unknown rank. "
+        "Freeze the model first."
+    )
