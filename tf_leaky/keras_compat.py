@@ -384,20 +384,18 @@ def is_quantized(layer: Any) -> bool:
 
 
 def copy_of_lambda(layer: Any) -> Any:
-    """Returns a copy of a Lambda, with the same function.
+    """Returns a copy of a Lambda, also of a subclass, with the same functions.
 
-    Keras 3 refuses such configs in safe mode, as code in a file may be a stranger's. This one is
-    not from a file.
+    Its config may not be enough: Keras 3 reads none with code in it, and some of TensorFlow
+    Probability's layers have only that of the class above them.
     """
-    trusted = {} if LEGACY else {"safe_mode": False}
-    # Some of TensorFlow Probability's have only the config of the class above them.
-    kinds: Any = type(layer).__mro__
-    for kind in kinds:
-        with contextlib.suppress(TypeError):
-            new = kind.from_config(layer.get_config(), **trusted)
-            break
+    kind = tf.keras.layers.Lambda
+    config = tf.keras.layers.Layer.get_config(layer)
+    functions = {"output_shape": layer._output_shape, "mask": getattr(layer, "mask", None)}
+    new = kind(layer.function, arguments=layer.arguments, **functions, **config)
     new.__class__ = type(layer)
-    new.function = layer.function
+    for name, value in vars(layer).items():
+        vars(new).setdefault(name, value)
     return new
 
 

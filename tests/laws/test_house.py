@@ -98,7 +98,7 @@ def test_folder_names_its_public_functions_and_nothing_else(folder):
 
 # What Keras has on no public side, and what stands where it does.
 PRIVATE = {
-    *("_compile_config", "_inbound_nodes", "_insert_layers", "_nodes_by_depth"),
+    *("_compile_config", "_inbound_nodes", "_insert_layers", "_nodes_by_depth", "_output_shape"),
     *("_self_tracked_trackables", "_tracker"),
     *("_compiled_trainable_state", "_index_dict", "_slots", "_trainable_variables", "_unique_id"),
 }
