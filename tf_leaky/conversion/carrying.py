@@ -111,22 +111,26 @@ def _replacement(item: dict[str, Any], above: dict[Any, Any]) -> Any:
     """Returns what an item of "replaced" puts at its place; `above` has that of earlier places."""
 
     def there(place: Any) -> Any:
-        try:
-            way = as_tuples(place)
-            known = next(n for n in range(len(way), 0, -1) if way[:n] in above)
-            return functools.reduce(_layer_of_graph, way[known:], above[way[:known]])
-        except (AttributeError, IndexError, StopIteration, TypeError) as error:
-            raise ValueError(
-                "Converted: expected as_at to be one of the places above it. Received: "
-                f"as_at={shown(place)} at {shown(item['at'])}, below {shown([*above])}. "
-                "Save the converted model again."
-            ) from error
+        way = as_tuples(place)
+        known = next(n for n in range(len(way), 0, -1) if way[:n] in above)
+        return functools.reduce(_layer_of_graph, way[known:], above[way[:known]])
 
-    if "by" not in item:
-        return there(item.get("as_at"))
-    new = deserialized(item["by"])
-    shared = [(steps, there(place)) for steps, place in item.get("shared", ())]
-    return with_shared(new, {id(functools.reduce(_layer_of_graph, s, new)): x for s, x in shared})
+    new = deserialized(item["by"]) if "by" in item else None
+    try:
+        if new is None:
+            return there(item.get("as_at"))
+        shared = {
+            id(functools.reduce(_layer_of_graph, steps, new)): there(place)
+            for steps, place in item.get("shared", ())
+        }
+    except (AttributeError, IndexError, StopIteration, TypeError, ValueError) as error:
+        raise ValueError(
+            "Converted: expected shared to name layers of a graph, and as_at to be one of the "
+            f"places above it. Received: as_at={shown(item.get('as_at'))}, "
+            f"shared={shown(item.get('shared'))} at {shown(item['at'])}, below {shown([*above])}. "
+            "Save the converted model again."
+        ) from error
+    return with_shared(new, shared)
 
 
 def _without(key: str, value: Any) -> Any:
