@@ -182,6 +182,11 @@ def count_added(model: Any) -> int:
     return kinds.count("AddLoss") + kinds.count("AddMetric")
 
 
+def count_loss_functions(layer: Any) -> int:
+    """Returns how many functions, regularizers too, tf_keras's `add_loss` of a layer was given."""
+    return len(getattr(layer, "_callable_losses", ()))
+
+
 def _added(model: Any) -> list[Any]:
     depths = model._nodes_by_depth if LEGACY and model.inputs else {}
     return [node for depth, nodes in depths.items() if depth < 0 for node in nodes]

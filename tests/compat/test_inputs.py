@@ -189,3 +189,14 @@ def test_slope_that_is_never_called_is_refused_by_name():
     model(normal(5, 3))
     with pytest.raises(ValueError, match=r"Received: 'never' in 'never', .*unknown rank"):
         to_keras(model)
+
+
+@pytest.mark.skipif(not LEGACY, reason="Keras 3 has add_loss within a call only")
+@pytest.mark.parametrize("change", [convert, freeze, to_keras])
+def test_losses_that_a_copy_lacks_are_named(change):
+    made = layers.Dense(3, kernel_regularizer="l2")
+    model = tf.keras.Sequential([tf.keras.Input((3,)), made, tf_leaky.LeakyReLU(0.3)])
+    change(model)  # without a warning
+    made.add_loss(lambda: tf.reduce_sum(made.kernel**2))
+    with pytest.warns(UserWarning, match=rf"{model.name}/{made.name} got functions by add_loss"):
+        change(model)

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_leaky.batch_norm import BatchNormLeakyReLU
 from tf_leaky.checks import said, warn
 from tf_leaky.conversion.building import build
 from tf_leaky.conversion.carrying import (
@@ -28,7 +29,7 @@ from tf_leaky.conversion.configs import Configs, config_without_functions, is_me
 from tf_leaky.conversion.rebuilding import rebuilt
 from tf_leaky.conversion.replacing import Replacements, Rule
 from tf_leaky.conversion.weights import pairs_of, transfer
-from tf_leaky.keras_compat import LEGACY, copy_of_lambda, name_layer
+from tf_leaky.keras_compat import LEGACY, copy_of_lambda, count_loss_functions, name_layer
 from tf_leaky.structure import (
     Place,
     at,
@@ -88,8 +89,17 @@ def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: boo
             without_carrying(layer, subject)
     pairs = pairs_of(model, new, copy.twin, subject)
     same = transfer(pairs, replacements.replaced, subject)
-    for old, twin, _ in pairs:
+    lost = []
+    for old, twin, path in pairs:
         twin.trainable = old.trainable
+        kept = id(old) in replacements.replaced or isinstance(old, BatchNormLeakyReLU)
+        if not kept and count_loss_functions(old) > count_loss_functions(twin):
+            lost.append(path)
+    if lost:
+        warn(
+            f"{subject}: {', '.join(lost)} got functions by add_loss from outside, which may use "
+            "the weights of this model. The copy lacks them: add them to it as well."
+        )
     for variable in variables_of(model) if not LEGACY else ():  # Keras 3 can freeze a single one
         if not variable.trainable and id(variable) in same:
             same[id(variable)].trainable = False
