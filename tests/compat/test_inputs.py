@@ -200,3 +200,46 @@ def test_losses_that_a_copy_lacks_are_named(change):
     made.add_loss(lambda: tf.reduce_sum(made.kernel**2))
     with pytest.warns(UserWarning, match=rf"{model.name}/{made.name} got functions by add_loss"):
         change(model)
+
+
+def test_wrapped_layer_keeps_its_functions_and_is_shared():
+    inner = tf.keras.Sequential(
+        [layers.Dense(4, activation="relu"), layers.Lambda(lambda y: y + 1)]
+    )
+    wrapped, x = layers.TimeDistributed(inner), normal(5, 2, 3)
+    inputs = tf.keras.Input((2, 3))
+    model = tf.keras.Model(inputs, [wrapped(inputs), inner(inputs[:, 0])])
+    new = convert(model, alpha=0.0)
+    for one, other in zip(model(x), new(x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert len(new.weights) == len(model.weights)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_what_is_excluded_from_weight_decay_stays_so(by_name):
+    model = tf.keras.Sequential([tf.keras.Input((3,)), layers.Dense(4, "relu"), layers.PReLU()])
+    optimizer = tf.keras.optimizers.SGD(0.1, weight_decay=0.5)
+    excluded = {"var_names": ["bias"]} if by_name else {"var_list": [model.weights[1]]}
+    optimizer.exclude_from_weight_decay(**excluded)
+    model.compile(optimizer, "mse")
+    new = convert(model, alpha=0.0)
+    for each in (model, new):
+        each.layers[0].bias.assign([1.0] * 4)
+        each.train_on_batch(np.zeros((5, 3)), np.ones((5, 4)))
+    np.testing.assert_allclose(new.weights[1], [1.0] * 4)
+    np.testing.assert_allclose(new.weights[0], model.weights[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*looks like it has unbuilt state:UserWarning")  # Keras 3
+def test_layers_that_have_several_places_are_found_at_each():
+    class Blocks(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.parts = [layers.Dense(4), layers.ReLU()]
+            self.dense = self.parts[0]
+
+        def call(self, x):
+            return self.parts[1](self.dense(x))
+
+    model = tf.keras.Sequential([tf.keras.Input((3,)), Blocks()])
+    same(model, convert(model, alpha=0.0), normal(5, 3))

@@ -44,6 +44,8 @@ from tf_leaky.structure import (
     variables_of,
 )
 
+_WRAPPERS = tf.keras.layers.TimeDistributed, tf.keras.layers.SpectralNormalization
+
 
 def clone(model: Any, rule: Rule, *, subject: str, carry: bool = True, fuse: bool = False) -> Any:
     """Returns a copy of a model, with activations replaced by `rule`. The model isn't changed.
@@ -151,6 +153,10 @@ class _Copy:
         own = user_class(layer)
         with self._making(layer):
             config = config_without_functions(layer)
+        if own in _WRAPPERS:  # no config of theirs has functions, or a layer that is elsewhere too
+            return own(
+                self.of(layer.layer), **{key: config[key] for key in config if key != "layer"}
+            )
         if is_stock(layer):
             new = self._made(own, self._configs.replaced(config, layer), layer)
             self._keep_functions(layer, new, config)
