@@ -36,6 +36,7 @@ def compile_alike(pairs: list[Pair], same: dict[int, Any], *, subject: str) -> N
             with _trainable_as_compiled(model, pairs):
                 compiled = _compile(model, new, subject)
             if compiled and model.optimizer is not None:
+                _copy_exclusions(model, new, same)
                 _copy_optimizer(model, new, same)
 
 
@@ -97,6 +98,22 @@ def _anew(value: Any, **settings: Any) -> Any:
             own[named.__name__] = named
     with known(own):
         return type(value).from_config(value.get_config() | settings)
+
+
+def _copy_exclusions(model: Any, new: Any, same: dict[int, Any]) -> None:
+    """Copies what `exclude_from_weight_decay` told an optimizer, which isn't in its config."""
+    old, now = model.optimizer, new.optimizer
+    pairs = [(each, same.get(id(each))) for each in variables_of(model)]
+    for name in ("", "_pattern", "_names"):  # keys of variables; in Keras 3; in tf_keras
+        value = getattr(old, f"_exclude_from_weight_decay{name}", None)
+        if value and not name:
+            value = [
+                now._var_key(x)
+                for each, x in pairs
+                if x is not None and old._var_key(each) in value
+            ]
+        if value:
+            setattr(now, f"_exclude_from_weight_decay{name}", value)
 
 
 def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
