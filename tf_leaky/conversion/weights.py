@@ -18,6 +18,7 @@ from tf_leaky.slopes import LayerWithSlopes, slopes_in_use
 from tf_leaky.structure import (
     held,
     is_graph,
+    is_layer,
     is_of_keras,
     is_stock,
     layers_within,
@@ -39,7 +40,9 @@ def pairs_of(old: Any, new: Any, twin: Callable[[Any], Any], subject: str) -> li
     """
     pairs, seen = [(old, new, old.name)], {id(old)}
     for before, after, path in pairs:  # grows
-        places = {tuple(place): each for place, each in sublayers(after)}
+        # All places of each, as a replacement changes the order of attributes.
+        there = sublayers(after) if is_graph(after) else held(after)
+        places = {tuple(place): each for place, each in there if is_layer(each)}
         unnamed = _by_name(before, after) if is_graph(before) else {}
         split = isinstance(before, BatchNormLeakyReLU)
         graph = {id(each) for each in graph_layers(before)} if is_plain(before, after) else None
