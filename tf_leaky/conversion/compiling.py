@@ -12,7 +12,13 @@ import tensorflow as tf
 from tf_leaky.checks import said
 from tf_leaky.conversion.carrying import known
 from tf_leaky.conversion.weights import Pair
-from tf_leaky.keras_compat import compile_settings, flags_when_compiled, given_name, trained_by
+from tf_leaky.keras_compat import (
+    compile_settings,
+    flags_when_compiled,
+    given_name,
+    key_of,
+    trained_by,
+)
 from tf_leaky.slopes import LayerWithSlopes
 from tf_leaky.structure import is_of_keras, layers_within, variables_of
 
@@ -107,11 +113,7 @@ def _copy_exclusions(model: Any, new: Any, same: dict[int, Any]) -> None:
     for name in ("", "_pattern", "_names"):  # keys of variables; in Keras 3; in tf_keras
         value = getattr(old, f"_exclude_from_weight_decay{name}", None)
         if value and not name:
-            value = [
-                now._var_key(x)
-                for each, x in pairs
-                if x is not None and old._var_key(each) in value
-            ]
+            value = [key_of(x) for each, x in pairs if x is not None and key_of(each) in value]
         if value:
             setattr(now, f"_exclude_from_weight_decay{name}", value)
 
