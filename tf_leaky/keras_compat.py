@@ -404,6 +404,11 @@ def copy_of_lambda(layer: Any) -> Any:
     return new
 
 
+def key_of(optimizer: Any, variable: Any) -> Any:
+    """Returns the key by which an optimizer knows a variable."""
+    return optimizer._var_key(variable)
+
+
 def as_instance(kind: str, found: Any) -> Any:
     """Returns a constraint or regularizer, which may be any function, as a weight accepts it.
 

@@ -98,8 +98,8 @@ def test_folder_names_its_public_functions_and_nothing_else(folder):
 
 # What Keras has on no public side, and what stands where it does.
 PRIVATE = {
-    *("_compile_config", "_inbound_nodes", "_insert_layers", "_nodes_by_depth", "_output_shape"),
-    *("_self_tracked_trackables", "_tracker"),
+    *("_callable_losses", "_compile_config", "_inbound_nodes", "_insert_layers", "_nodes_by_depth"),
+    *("_output_shape", "_self_tracked_trackables", "_tracker", "_var_key"),
     *("_compiled_trainable_state", "_index_dict", "_slots", "_trainable_variables", "_unique_id"),
 }
 
@@ -133,7 +133,10 @@ def test_private_attributes_of_keras_are_what_they_were():
     model.compile("sgd", "mse")
     assert model._compile_config.config["loss"] == "mse"
     layer = model.layers[0]
+    assert tf.keras.layers.Lambda(tf.abs, output_shape=(2,))._output_shape == (2,)
+    assert callable(model.optimizer._var_key)
     if LEGACY:
+        assert layer._callable_losses == []
         assert model._self_tracked_trackables[-1] is layer
         assert model._nodes_by_depth[0][0].layer is layer
         assert callable(model._insert_layers)

@@ -113,7 +113,9 @@ def _copy_exclusions(model: Any, new: Any, same: dict[int, Any]) -> None:
     for name in ("", "_pattern", "_names"):  # keys of variables; in Keras 3; in tf_keras
         value = getattr(old, f"_exclude_from_weight_decay{name}", None)
         if value and not name:
-            value = [key_of(x) for each, x in pairs if x is not None and key_of(each) in value]
+            value = [
+                key_of(now, x) for each, x in pairs if x is not None and key_of(old, each) in value
+            ]
         if value:
             setattr(now, f"_exclude_from_weight_decay{name}", value)
 
