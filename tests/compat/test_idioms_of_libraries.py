@@ -72,6 +72,25 @@ def test_functions_in_a_config_are_the_same_in_the_copy():
     assert float(new.losses[0]) == pytest.approx(3 * X.sum(), rel=1e-5)
 
 
+class Scaled(layers.Dense):
+    """As layers with spectral normalisation: it has more weights than Keras's own saves."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.gain = self.add_weight(name="gain", shape=(), initializer="ones")
+
+    def call(self, inputs):
+        return super().call(inputs * self.gain)
+
+
+def test_layer_with_more_weights_than_the_class_of_keras():
+    model = model_of(Scaled(8, activation="relu"))
+    model.layers[0].gain.assign(3.0)
+    new = convert(model, alpha=0.5)
+    assert float(new.layers[0].gain) == 3.0
+    np.testing.assert_array_equal(convert(model)(X), model(X))
+
+
 @pytest.mark.skipif(LEGACY, reason="Keras 3 quantizes")
 def test_trained_slopes_in_quantized_models():
     model = model_of(layers.Dense(8, activation="relu"))

@@ -20,7 +20,6 @@ from tf_leaky.structure import (
     is_graph,
     is_layer,
     is_of_keras,
-    is_stock,
     layers_within,
     shown_place,
     sublayers,
@@ -152,14 +151,16 @@ def _of_metrics_of_compile(old: Any, new: Any) -> list[Any]:
 
 def _transfer_more(old: Any, new: Any) -> None:
     """Copies state that a class saves in its own way: adapted statistics, vocabularies."""
-    if is_stock(old) and not hasattr(old, "adapt"):
-        return
-    store: dict[str, Any] = {}
-    if old.built and not is_plain(old, new):
+
+    def own_way(method: str) -> bool:
+        return hasattr(old, "adapt") or not is_of_keras(type(old), method)
+
+    if old.built and not is_plain(old, new) and own_way("save_own_variables"):
+        store: dict[str, Any] = {}
         old.save_own_variables(store)
         if store:
             new.load_own_variables(store)
-    if hasattr(old, "save_assets"):
+    if hasattr(old, "save_assets") and own_way("save_assets"):
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)
             new.load_assets(folder)
