@@ -3,23 +3,22 @@
     python examples/serving/client.py [--rest localhost:8501] [--grpc localhost:8500]
         [--model digits] [--requests 200] [--batch 1] [--concurrency 4] [--timeout 10]
 
-Without --rest and --grpc, it uses both, at these addresses. It needs numpy and tqdm, and for gRPC
-tensorflow-serving-api; for REST, the standard library is enough. The images come with scikit-learn.
+Without --rest and --grpc, it uses both, at these addresses. It needs numpy, tqdm and urllib3, and
+for gRPC tensorflow-serving-api. The images come with scikit-learn.
 """
 
 import argparse
 import contextlib
-import http.client
 import json
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-from tqdm import tqdm
+import urllib3
+from tqdm.contrib.concurrent import thread_map
 
 REST, GRPC = "localhost:8501", "localhost:8500"  # where TensorFlow Serving listens by default
 TRIES = 10  # of a call when the server has no free thread; with pauses, about 3 seconds
@@ -30,7 +29,7 @@ class ServerError(Exception):
 
 
 class RestClient:
-    """Gets predictions over REST, with one connection for each thread.
+    """Gets predictions over REST. Threads may share it.
 
     Args:
         address: `host:port`.
@@ -44,71 +43,35 @@ class RestClient:
     protocol = "REST"
 
     def __init__(self, address, model, timeout=10.0):
-        self.address, self._timeout = address, timeout
+        self.address = address
         self._path = f"/v1/models/{quote(model, safe='')}"
-        self._local, self._connections = threading.local(), []
-        try:
-            metadata = self._ask("GET", f"{self._path}/metadata")
-            with self._expecting("metadata", metadata):
-                signatures = metadata["metadata"]["signature_def"]["signature_def"]
-                inputs = dict(signatures["serving_default"]["inputs"])
-                outputs = dict(signatures["serving_default"]["outputs"])
-                self.version = int(metadata["model_spec"]["version"])
-            self._input = _only("input", inputs)
-            _only("output", outputs)
-        except ServerError:
-            self.close()
-            raise
+        self._connections = urllib3.PoolManager(maxsize=64, timeout=timeout, retries=False)
+        metadata = self._ask("GET", "/metadata")
+        signatures = metadata["metadata"]["signature_def"]["signature_def"]
+        self._input = _only("input", signatures["serving_default"]["inputs"])
+        self.version = int(metadata["model_spec"]["version"])
 
     def predict(self, images):
         """What the model answers to a batch, as an array."""
         body = {"inputs": {self._input: np.asarray(images).tolist()}}
-        answer = self._ask("POST", f"{self._path}:predict", json.dumps(body))
-        with self._expecting("predictions", answer):
-            return np.array(answer["outputs"])
+        return np.array(self._ask("POST", ":predict", json.dumps(body))["outputs"])
 
     def close(self):
-        """Closes the connections of all threads."""
-        for connection in self._connections:
-            connection.close()
+        """Closes the connections."""
+        self._connections.clear()
 
-    def _ask(self, method, path, body=None):
-        status, text = self._exchange(method, path, body)
+    def _ask(self, method, what, body=None):
+        url = f"http://{self.address}{self._path}{what}"
         try:
-            answer = json.loads(text)
-        except ValueError:  # a web page of another server
-            answer = text
-        if status != 200:
-            said = answer["error"] if isinstance(answer, dict) and "error" in answer else text
-            raise _refused(self, f"status {status}, {str(said)[:500]}")
-        return answer
-
-    @contextlib.contextmanager
-    def _expecting(self, what, answer):
-        """Raises ServerError if an answer isn't in the form of TensorFlow Serving's."""
-        try:
-            yield
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise _refused(self, f"status 200, no {what} but {str(answer)[:500]!r}") from None
-
-    def _exchange(self, method, path, body):
-        """Returns status and text; reconnects if the server has closed an idle connection."""
-        connection = idle = getattr(self._local, "connection", None)
-        try:
-            if connection is None:
-                connection = http.client.HTTPConnection(self.address, timeout=self._timeout)
-                self._connections.append(connection)
-                self._local.connection = connection
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            return response.status, response.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            if connection is not None:
-                connection.close()
-            self._local.connection = None
-            if idle is not None and isinstance(error, ConnectionError):
-                return self._exchange(method, path, body)
+            response = self._connections.request(method, url, body=body)
+            answer = json.loads(response.data)
+        except urllib3.exceptions.HTTPError as error:
             raise _unreachable(self, error) from None
+        except ValueError:  # a web page of another server
+            raise _refused(self, f"no JSON but {response.data[:200]!r}") from None
+        if response.status != 200:
+            raise _refused(self, f"status {response.status}, {answer.get('error')}")
+        return answer
 
 
 class GrpcClient:
@@ -139,20 +102,14 @@ class GrpcClient:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec={"name": model}, metadata_field=["signature_def"]
         )
-        try:
-            response = self._ask(self._service.GetModelMetadata, request)
-            signatures = get_model_metadata_pb2.SignatureDefMap()
-            response.metadata["signature_def"].Unpack(signatures)
-            if "serving_default" not in signatures.signature_def:
-                raise _refused(self, "no signature serving_default")
-            signature = signatures.signature_def["serving_default"]
-            self._input = _only("input", signature.inputs)
-            self._dtype = signature.inputs[self._input].dtype
-            self._output = _only("output", signature.outputs)
-            self.version = response.model_spec.version.value
-        except ServerError:
-            self.close()
-            raise
+        response = self._ask(self._service.GetModelMetadata, request)
+        self.version = response.model_spec.version.value
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        signature = signatures.signature_def["serving_default"]
+        self._input = _only("input", signature.inputs)
+        self._dtype = signature.inputs[self._input].dtype
+        self._output = _only("output", signature.outputs)
 
     def predict(self, images):
         """What the model answers to a batch, as an array."""
@@ -181,7 +138,11 @@ class GrpcClient:
                 raise _unreachable(self, said)
             if code != codes.RESOURCE_EXHAUSTED:
                 raise _refused(self, said)
-        raise _overloaded(self, said)
+        raise ServerError(
+            f"client: expected a free thread of the server at {self.address}. Received: {said}, "
+            f"{TRIES} times. It gets more calls at once than it has threads: start it with "
+            "--grpc_max_threads=64, or give a smaller --concurrency."
+        )
 
 
 class _Turns:
@@ -230,18 +191,9 @@ def measure(client, images, requests, batch=1, concurrency=1, quiet=False):
         answer = client.predict(images[which])
         return answer, time.perf_counter() - began
 
+    bar = {"desc": client.protocol, "unit": "request", "disable": quiet}
     began = time.perf_counter()
-    with ThreadPoolExecutor(concurrency) as threads:
-        try:
-            bar = tqdm(total=requests, desc=client.protocol, unit="request", disable=quiet)
-            with bar:
-                done = []
-                for answered in threads.map(ask, chosen):
-                    done.append(answered)
-                    bar.update()
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
+    done = thread_map(ask, chosen, max_workers=concurrency, **bar)
     answers, latencies = zip(*done, strict=True)
     seconds = time.perf_counter() - began
     return Measured(chosen, np.stack(answers), np.array(latencies), seconds)
@@ -289,14 +241,6 @@ def _refused(client, said):
     )
 
 
-def _overloaded(client, said):
-    return ServerError(
-        f"client: expected a free thread of the server at {client.address}. Received: {said}, "
-        f"{TRIES} times. It gets more calls at once than it has threads: start it with "
-        "--grpc_max_threads=64, or give a smaller --concurrency."
-    )
-
-
 def ask_and_print(client, images, labels, arguments):
     """Prints the first predictions and the measured latencies of one client."""
     print(f"\n{client.protocol} at {client.address}: {arguments.model}, version {client.version}")
@@ -317,10 +261,10 @@ def main():
     parser.add_argument("--rest", metavar="HOST:PORT", help=f"use REST, such as {REST}")
     parser.add_argument("--grpc", metavar="HOST:PORT", help=f"use gRPC, such as {GRPC}")
     parser.add_argument("--model", default="digits", help="the name that it is served under")
-    parser.add_argument("--requests", type=count, default=200)
-    parser.add_argument("--batch", type=count, default=1, help="images in a request")
-    parser.add_argument("--concurrency", type=count, default=4, help="requests at a time")
-    parser.add_argument("--timeout", type=seconds, default=10.0, help="of a request, in seconds")
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=1, help="images in a request")
+    parser.add_argument("--concurrency", type=int, default=4, help="requests at a time")
+    parser.add_argument("--timeout", type=float, default=10.0, help="of a request, in seconds")
     arguments = parser.parse_args()
     addresses = {RestClient: arguments.rest, GrpcClient: arguments.grpc}
     if not any(addresses.values()):
@@ -334,22 +278,6 @@ def main():
                     ask_and_print(client, images, labels, arguments)
     except ServerError as error:
         raise SystemExit(str(error)) from None
-
-
-def count(text):
-    """Returns an integer above 0, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, received {text}")
-    return number
-
-
-def seconds(text):
-    """Returns a time above 0 and up to a day, for argparse."""
-    number = float(text)
-    if not 0 < number <= 86_400:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, up to 86400, received {text}")
-    return number
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Exports and serves the digits model, calls it over REST and gRPC, and stops what it started.
 
-    python examples/serving/serve.py [--folder saved_models] [--epochs 4] [--tag latest]
-        [--requests 200] [--concurrency 4] [--stay]
+    python examples/serving/serve.py [--folder saved_models] [--requests 200] [--stay]
 
 The model is the one that `make demo` trained, or is trained here. The server is the first of:
 
 1. the one at TF_SERVING_ADDR (HOST[:REST_PORT[:GRPC_PORT]], ports 8501 and 8500), which must serve
    FOLDER/digits as the model `digits`; it is not stopped, as it was not started here
 2. `tensorflow_model_server` on PATH
-3. docker, with the image tensorflow/serving (--tag or TF_SERVING_TAG says which)
+3. docker, with the image tensorflow/serving (TF_SERVING_TAG says which)
 4. `stand_in.py` beside this file, which speaks TF Serving's protocol and is not TensorFlow Serving
 
 Servers that are started here get --grpc_max_threads=64: by default TensorFlow Serving has 4 threads
@@ -21,7 +20,6 @@ of the machine, docker (3) and the stand-in (4) only on loopback.
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -37,11 +35,16 @@ from typing import NamedTuple
 
 import client
 import numpy as np
+import tensorflow as tf
+import urllib3
+
+from tf_leaky import export_saved_model
 
 EXAMPLES = Path(__file__).parents[1]
 STAND_IN = Path(__file__).with_name("stand_in.py")
 BINARY = "tensorflow_model_server"
 MORE_CALLS = "--grpc_max_threads=64"
+HTTP = urllib3.PoolManager(timeout=5, retries=False)
 
 
 class Found(NamedTuple):
@@ -51,8 +54,6 @@ class Found(NamedTuple):
     """`address`, `binary`, `docker` or `stand-in`."""
     description: str
     """What it is, in words."""
-    tag: str = "latest"
-    """The tag of the docker image."""
 
 
 class Serving(NamedTuple):
@@ -63,17 +64,15 @@ class Serving(NamedTuple):
     """Both as `host:port`."""
 
 
-def find_server(tag="latest"):
+def find_server():
     """Returns the first server in the order above."""
-    address = os.environ.get("TF_SERVING_ADDR")
-    if address:
-        where = f"REST at {_addresses(address).rest}, gRPC at {_addresses(address).grpc}"
+    if os.environ.get("TF_SERVING_ADDR"):
+        where = "REST at {}, gRPC at {}".format(*_given_addresses())
         return Found("address", f"the server that TF_SERVING_ADDR names: {where}")
-    binary = shutil.which(BINARY)
-    if binary:
+    if binary := shutil.which(BINARY):
         return Found("binary", f"TensorFlow Serving, {binary}")
     if _docker_answers():
-        return Found("docker", f"TensorFlow Serving, docker image tensorflow/serving:{tag}", tag)
+        return Found("docker", f"TensorFlow Serving, docker image {_image()}")
     return Found(
         "stand-in",
         "a stand-in that speaks TF Serving's protocol, stand_in.py, and not TensorFlow "
@@ -81,7 +80,8 @@ def find_server(tag="latest"):
     )
 
 
-def _addresses(text):
+def _given_addresses():
+    text = os.environ["TF_SERVING_ADDR"]
     parts = re.fullmatch(r"([^:/\s]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?(?::(\d{1,5}))?", text)
     if parts is None:
         raise SystemExit(
@@ -93,44 +93,15 @@ def _addresses(text):
 
 
 def _docker_answers():
-    if shutil.which("docker") is None:
-        return False
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
-        return done.returncode == 0
-    return False
-
-
-def prepare(found):
-    """Raises SystemExit if the server can't serve, before anything is exported for it."""
-    if found.kind == "address":
-        rest = _addresses(os.environ["TF_SERVING_ADDR"]).rest
-        if not _answers(rest):
-            raise SystemExit(
-                f"serve: expected a server at TF_SERVING_ADDR. Received: no answer at {rest}. "
-                "Start it, or unset TF_SERVING_ADDR."
-            )
-    elif found.kind == "binary":
-        _run_or_stop([BINARY, "--version"], "expected it to run")
-    elif found.kind == "docker":
-        image = f"tensorflow/serving:{found.tag}"
-        here = ["docker", "image", "inspect", image]
-        if subprocess.run(here, capture_output=True, check=False).returncode != 0:
-            print(f"pulling {image}", flush=True)
-            _run_or_stop(["docker", "pull", image], "expected to pull the image")
-
-
-def _run_or_stop(command, expected):
     try:
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-        said = None if done.returncode == 0 else f"status {done.returncode}, {done.stderr[-500:]}"
-    except OSError as error:
-        said = str(error)
-    if said is not None:
-        raise SystemExit(
-            f"serve: {' '.join(command)}: {expected}. Received: {said.strip()}. "
-            "Repair it, remove it from PATH, or name another server in TF_SERVING_ADDR."
-        )
+        done = subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _image():
+    return f"tensorflow/serving:{os.environ.get('TF_SERVING_TAG', 'latest')}"
 
 
 @contextlib.contextmanager
@@ -148,19 +119,20 @@ def serving(found, base_path, name, version=None, timeout=120):
         A `Serving`.
 
     Raises:
-        SystemExit: If the server ends, serves a later version, or doesn't serve the version in
-            time. The message contains the server's log.
+        SystemExit: If the server ends, or doesn't serve the version in time. The message contains
+            the server's log.
     """
     if found.kind == "address":
-        addresses = _addresses(os.environ["TF_SERVING_ADDR"])
+        addresses = _given_addresses()
         _wait_until_up(addresses, name, version, min(timeout, 30))
         yield addresses
         return
-    rest, grpc = _free_ports()
-    addresses = Serving(f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
+    addresses = Serving(*(f"127.0.0.1:{port}" for port in _free_ports()))
     container = f"tf_leaky-{name}-{os.getpid()}"
-    command = _command(found, Path(base_path).resolve(), name, rest, grpc, container)
+    command = _command(found, Path(base_path).resolve(), name, addresses, container)
     with tempfile.TemporaryFile("w+") as log:
+        if found.kind == "docker":  # shows its progress; if it fails, `docker run` may still work
+            subprocess.run(["docker", "pull", _image()], check=False)
         # in a session of its own, so that Ctrl-C reaches this process only, which stops it
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -168,26 +140,23 @@ def serving(found, base_path, name, version=None, timeout=120):
             _wait_until_up(addresses, name, version, timeout, process, log)
             yield addresses
         finally:
-            try:
-                if found.kind == "docker":
-                    subprocess.run(["docker", "stop", container], capture_output=True, check=False)
-            finally:
-                _stop(process)
+            if found.kind == "docker":
+                subprocess.run(["docker", "stop", container], capture_output=True, check=False)
+            _stop(process)
 
 
-def _command(found, base_path, name, rest, grpc, container):
+def _command(found, base_path, name, addresses, container):
+    rest, grpc = (address.rpartition(":")[2] for address in addresses)
+    if found.kind == "docker":
+        return [
+            *["docker", "run", "--rm", "--name", container],
+            *["--publish", f"{addresses.grpc}:8500", "--publish", f"{addresses.rest}:8501"],
+            *["--mount", f"type=bind,source={base_path},target=/models/{name},readonly"],
+            *["--env", f"MODEL_NAME={name}", _image(), MORE_CALLS],
+        ]
+    program = [BINARY] if found.kind == "binary" else [sys.executable, STAND_IN]
     flags = [f"--port={grpc}", f"--rest_api_port={rest}"]
-    flags += [f"--model_name={name}", f"--model_base_path={base_path}", MORE_CALLS]
-    if found.kind == "binary":
-        return [BINARY, *flags]
-    if found.kind == "stand-in":
-        return [sys.executable, STAND_IN, *flags, f"--parent={os.getpid()}"]
-    return [
-        *["docker", "run", "--rm", "--name", container],
-        *["--publish", f"127.0.0.1:{grpc}:8500", "--publish", f"127.0.0.1:{rest}:8501"],
-        *["--mount", f"type=bind,source={base_path},target=/models/{name},readonly"],
-        *["--env", f"MODEL_NAME={name}", f"tensorflow/serving:{found.tag}", MORE_CALLS],
-    ]
+    return [*program, *flags, f"--model_name={name}", f"--model_base_path={base_path}", MORE_CALLS]
 
 
 def _free_ports():
@@ -199,55 +168,29 @@ def _free_ports():
 
 def _wait_until_up(addresses, name, version, timeout, process=None, log=None):
     """Returns when the version, or any if it is None, has the status AVAILABLE."""
-    began = shown = time.monotonic()
+    began = time.monotonic()
     while True:
         status = _status(addresses.rest, name)
-        if any(v["state"] == "AVAILABLE" and version in (None, v["version"]) for v in status):
+        if any(state == "AVAILABLE" and version in (None, number) for number, state in status):
             return
-        waited = time.monotonic() - began
-        why = None
-        if process is not None and process.poll() is not None:
-            why = "an end"
-        elif waited > timeout:
-            why = f"not within {waited:.0f} s"
-        elif version is not None and any(
-            v["state"] == "AVAILABLE" and v["version"] > version for v in status
-        ):
-            why = "a later version, which another export made meanwhile. Run this one again"
-        if why:
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() - began > timeout:
             raise SystemExit(
                 f"serve: expected {name!r}, version {version or 'any'}, to be AVAILABLE at "
-                f"{addresses.rest}. Received: {why}. Status: {status or 'no answer'}."
-                + (_tail(log) if log else "")
+                f"{addresses.rest}. Received: {'an end' if ended else f'not within {timeout} s'}. "
+                f"Status: {status or 'no answer'}.{_tail(log) if log else ''}"
             )
-        if time.monotonic() - shown > 5:
-            shown = time.monotonic()
-            print(f"still waiting for the model after {waited:.0f} s", flush=True)
         time.sleep(0.1)
 
 
 def _status(address, name):
-    """Returns the versions that the server reports; empty if it doesn't answer as it should."""
+    """Returns versions and states that the server reports; none if it doesn't answer."""
+    url = f"http://{address}/v1/models/{name}"
     try:
-        versions = json.loads(_get(address, f"/v1/models/{name}"))["model_version_status"]
-        return [{"version": int(v["version"]), "state": str(v["state"])} for v in versions]
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        versions = json.loads(HTTP.request("GET", url).data)["model_version_status"]
+    except (urllib3.exceptions.HTTPError, ValueError, KeyError):
         return []
-
-
-def _answers(address):
-    """Whether an HTTP server answers at an address."""
-    try:
-        _get(address, "/v1/models")
-    except (OSError, http.client.HTTPException):
-        return False
-    return True
-
-
-def _get(address, path):
-    with contextlib.closing(http.client.HTTPConnection(address, timeout=5)) as connection:
-        connection.request("GET", path)
-        return connection.getresponse().read()
+    return [(int(each["version"]), each["state"]) for each in versions]
 
 
 def _tail(log):
@@ -256,19 +199,16 @@ def _tail(log):
 
 
 def _stop(process):
-    """Terminates a process; kills it if that takes long or Ctrl-C is pressed again."""
     process.terminate()
     try:
         process.wait(15)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def get_model(folder, epochs):
+def get_model(folder):
     """Returns the digits model of `make demo`, or trains one now and saves it there."""
-    import tensorflow as tf
-
     sys.path.append(str(EXAMPLES))
     import digits
 
@@ -276,22 +216,21 @@ def get_model(folder, epochs):
     if saved.exists():
         print(f"model: {saved}")
         return tf.keras.models.load_model(saved)
+    print(f"model: trained now, as {saved} doesn't exist")
     tf.keras.utils.set_random_seed(0)
     (x, y), _ = digits.load_data()
     model = digits.build_model()
-    print(f"model: trained now, as {saved} doesn't exist")
-    model.fit(x, y, epochs=epochs, batch_size=32)
+    model.fit(x, y, epochs=4, batch_size=32)
+    folder.mkdir(parents=True, exist_ok=True)
     model.save(saved)
     return model
 
 
-def check(make, address, images, expected, arguments):
+def check(make, address, images, expected, requests):
     """Sends requests over one protocol, and compares every answer with Keras's predictions."""
     with contextlib.closing(make(address, "digits")) as connected:
         connected.predict(images[:1])  # the first request opens the connection
-        measured = client.measure(
-            connected, images, arguments.requests, concurrency=arguments.concurrency
-        )
+        measured = client.measure(connected, images, requests, concurrency=4)
     worst = float(np.abs(measured.answers - expected[measured.images]).max())
     print(f"{connected.protocol} at {address}, version {connected.version}")
     print(f"  {client.describe(measured)}")
@@ -308,31 +247,23 @@ def main():
     """Exports, serves, calls, compares and stops."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=EXAMPLES.parent / "saved_models")
-    parser.add_argument("--epochs", type=int, default=4, help="if the model is trained here")
-    parser.add_argument("--tag", default=os.environ.get("TF_SERVING_TAG", "latest"))
-    parser.add_argument("--requests", type=client.count, default=200, help="over each protocol")
-    parser.add_argument("--concurrency", type=client.count, default=4, help="requests at a time")
+    parser.add_argument("--requests", type=int, default=200, help="over each protocol")
     parser.add_argument("--stay", action="store_true", help="keep serving until Ctrl-C")
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
-    found = find_server(arguments.tag)
+    found = find_server()
     print(f"server: {found.description}", flush=True)
-    prepare(found)
-
-    import tf_leaky
-
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    model = get_model(arguments.folder, arguments.epochs)
+    model = get_model(arguments.folder)
     images, _ = client.load_images()
     expected = model.predict(images, verbose=0)
-    version = tf_leaky.export_saved_model(model, arguments.folder / "digits", warmup=images[:8])
+    version = export_saved_model(model, arguments.folder / "digits", warmup=images[:8])
     print(f"export: {version}", flush=True)
     try:
         with serving(found, version.parent, "digits", int(version.name)) as addresses:
-            check(client.RestClient, addresses.rest, images, expected, arguments)
-            check(client.GrpcClient, addresses.grpc, images, expected, arguments)
+            check(client.RestClient, addresses.rest, images, expected, arguments.requests)
+            check(client.GrpcClient, addresses.grpc, images, expected, arguments.requests)
             if arguments.stay:
                 print(f"serving REST at {addresses.rest} and gRPC at {addresses.grpc} until Ctrl-C")
                 sys.stdout.flush()

@@ -6,9 +6,9 @@
 It answers predict, status and metadata requests over REST and gRPC, on loopback only, with the
 flags and status codes of TensorFlow Serving, and runs the highest version in FOLDER with
 TensorFlow's session loader. It doesn't look for later versions, and doesn't support warm-up,
-labels, batching, classify and regress. Port 0 is any free port; the first line that it prints says
-which. Like the server, it refuses more than N gRPC calls at once (by default 4 for each CPU core)
-with RESOURCE_EXHAUSTED.
+labels, batching, classify and regress, nor strings over REST. Port 0 is any free port; the first
+line that it prints says which. Like the server, it refuses more than N gRPC calls at once (by
+default 4 for each CPU core) with RESOURCE_EXHAUSTED. It ends with the process that started it.
 """
 
 import argparse
@@ -26,11 +26,10 @@ from urllib.parse import unquote
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import grpc
-import rest_json
+import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 from grpc import StatusCode
-from rest_json import RequestError
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -48,14 +47,20 @@ HTTP = {StatusCode.INVALID_ARGUMENT: 400, StatusCode.NOT_FOUND: 404}
 GRPC_THREADS = 4 * (os.cpu_count() or 1)
 
 
+class RequestError(Exception):
+    """An error that is sent to the client, with its gRPC status code."""
+
+    def __init__(self, message, code=StatusCode.INVALID_ARGUMENT):
+        super().__init__(message)
+        self.code = code
+
+
 class Model:
     """The highest version of a model, under its name."""
 
     def __init__(self, name, base_path):
         self.name = name
         versions = [path for path in Path(base_path).iterdir() if path.name.isdecimal()]
-        if not versions:
-            raise SystemExit(f"stand_in: expected a version in {base_path}. Export one.")
         path = max(versions, key=lambda path: int(path.name))
         self.number, self.loaded = int(path.name), SavedModel(path)
 
@@ -155,7 +160,37 @@ class _RestHandler(BaseHTTPRequestHandler):
         self.model.check(name, number, label)
         if what.lower() != "predict":
             raise RequestError("No classification or regression inputs found in SignatureDef")
-        return json.dumps(rest_json.predict(self.model, body))
+        try:
+            return json.dumps(_predict_json(self.model, json.loads(body)))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RequestError(f"JSON that is not as expected: {error!r}") from None
+
+
+def _predict_json(model, request):
+    """Returns the answer to a predict request over REST, as an object."""
+    (form,) = request.keys() & {"instances", "inputs"}
+    values, name = request[form], request.get("signature_name", "serving_default")
+    signature = model.signature(name)
+    if form == "instances" and isinstance(values[0], dict):
+        values = {key: [row[key] for row in values] for key in signature.inputs}
+    elif not isinstance(values, dict):
+        (only,) = signature.inputs
+        values = {only: values}
+    inputs = {key: _array(values[key], info.dtype) for key, info in signature.inputs.items()}
+    answer = {key: array.tolist() for key, array in model.run(inputs, name).items()}
+    if len(answer) == 1:
+        (answer,) = answer.values()
+    elif form == "instances":
+        answer = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
+    return {"predictions" if form == "instances" else "outputs": answer}
+
+
+def _array(value, dtype):
+    array = np.array(value)
+    if array.dtype.kind not in "iufb":
+        raise TypeError("expected numbers")
+    with np.errstate(over="ignore"):  # 1e39 is infinite in float32, as in the server
+        return array.astype(tf.as_dtype(dtype).as_numpy_dtype)
 
 
 def _text(message):
@@ -180,9 +215,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                     raise RequestError(f"input {key!r} is of another dtype than in the signature")
             arrays = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
             for key, array in self.model.run(arrays, name).items():
-                if not request.output_filter or key in request.output_filter:
-                    dtype = tf.as_dtype(signature.outputs[key].dtype)
-                    response.outputs[key].CopyFrom(tf.make_tensor_proto(array, dtype))
+                dtype = tf.as_dtype(signature.outputs[key].dtype)
+                response.outputs[key].CopyFrom(tf.make_tensor_proto(array, dtype))
         response.model_spec.name, response.model_spec.signature_name = spec.name, name
         response.model_spec.version.value = self.model.number
         return response
@@ -239,16 +273,15 @@ def main():
     parser.add_argument("--port", type=int, default=0, help="of gRPC")
     parser.add_argument("--rest_api_port", type=int, default=0)
     parser.add_argument("--grpc_max_threads", type=int, default=GRPC_THREADS)
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="ends with this process")
     given = parser.parse_args()
-    stopped = threading.Event()
+    parent, stopped = os.getppid(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     model = Model(given.model_name, given.model_base_path)
     ports = given.rest_api_port, given.port
     with serving(model, *ports, given.grpc_max_threads) as (rest, over_grpc):
         print(f"{WHAT}: REST on {rest}, gRPC on {over_grpc}", flush=True)
-        while not stopped.wait(0.5) and os.getppid() == given.parent:
+        while not stopped.wait(0.5) and os.getppid() == parent:
             pass
 
 

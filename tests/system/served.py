@@ -10,6 +10,7 @@ import pytest
 import serve
 import stand_in
 import tensorflow as tf
+import urllib3
 
 from tf_leaky import LeakyReLU
 
@@ -33,6 +34,12 @@ def connect(make, server, name):
     """A client of a server, which the block closes."""
     address = server.rest if make is client.RestClient else server.grpc
     return closing(make(address, name, timeout=HOUR))
+
+
+def asked(case, server):
+    """What a server answers to a recorded request."""
+    url = f"http://{server.rest}{case['path']}"
+    return urllib3.PoolManager(timeout=HOUR).request(case["method"], url, body=case["body"])
 
 
 def predict_by_both(server):

@@ -4,14 +4,8 @@ Tests marked `real_tf_serving` do the same against TensorFlow Serving itself, wh
 at TF_SERVING_ADDR (which must serve tests/serving/toy as `toy`), on PATH, or by docker.
 """
 
-import http.client
-import http.server
-import os
-import select
-import socket
 import sys
 import types
-from contextlib import closing
 
 import client
 import grpc
@@ -21,7 +15,7 @@ import serve
 import served
 import stand_in
 import tensorflow as tf
-from conftest import SLOW_UNDER_TF_KERAS
+from conftest import SLOW_UNDER_TF_KERAS, free_ports
 from served import HOUR, ROWS, SCORES, TOY, by_protocol, connect, standing_in
 
 from tf_leaky import export_saved_model
@@ -31,7 +25,7 @@ pytestmark = list(SLOW_UNDER_TF_KERAS)
 
 def real_server():
     """TensorFlow Serving itself; skips where there is none."""
-    found = serve.find_server(os.environ.get("TF_SERVING_TAG", "latest"))
+    found = serve.find_server()
     if found.kind == "stand-in":
         pytest.skip(f"no TensorFlow Serving here: {found.description.partition(': ')[2]}")
     return found
@@ -86,20 +80,16 @@ def test_server_gives_the_recorded_status_codes(toy):
     for case in served.RECORDED:
         if "/labels/" in case["path"]:
             continue  # which labels a server has is its configuration
-        with closing(http.client.HTTPConnection(toy.rest, timeout=HOUR)) as connection:
-            connection.request(case["method"], case["path"], case["body"])
-            assert connection.getresponse().status == case["status"], case
+        assert served.asked(case, toy).status == case["status"], case
 
 
 @by_protocol
-@pytest.mark.parametrize("requests", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_requests_from_8_threads_are_answered_as_keras_predicts(requests, make, digits):
+def test_requests_from_8_threads_are_answered_as_keras_predicts(make, digits):
     """And all images at once."""
     server, images, expected = digits
     with connect(make, server, "digits") as connected:
-        found = client.measure(connected, images, requests, 1, concurrency=8, quiet=True)
+        found = client.measure(connected, images, 200, concurrency=8, quiet=True)
         together = connected.predict(images)
-    assert found.latencies.shape == (requests,)
     for answers, predicted in ((found.answers, expected[found.images]), (together, expected)):
         np.testing.assert_allclose(answers, predicted, rtol=1e-4, atol=1e-6)
 
@@ -135,40 +125,21 @@ def run_client(monkeypatch, *arguments):
 def test_client_prints_predictions_and_percentiles(digits, monkeypatch, capsys):
     server, _, expected = digits
     flags = ["--rest", server.rest, "--grpc", server.grpc, "--requests", 20, "--batch", 2]
-    run_client(monkeypatch, *flags, "--concurrency", 3, "--timeout", HOUR)
+    run_client(monkeypatch, *flags, "--timeout", HOUR)
     printed, progress = capsys.readouterr()
     for protocol in ("REST", "gRPC"):
         assert f"{protocol} at " in printed
         assert f"{protocol}: 100%" in progress
-    assert printed.count(f"image 0, a 0: {expected[0].argmax()}, score") == 2
-    for each in ("20 requests in", "p50 ", "p90 ", "p99 "):
+    for each in (f"image 0, a 0: {expected[0].argmax()}, score", "20 requests in", "p50 ", "p99 "):
         assert printed.count(each) == 2
 
 
 @pytest.mark.parametrize("protocol", ["REST", "gRPC"])
 def test_client_says_that_no_server_is_there(protocol, monkeypatch):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and doesn't listen
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(SystemExit) as stopped:
-            run_client(monkeypatch, f"--{protocol.lower()}", address, "--timeout", HOUR)
-    said = str(stopped.value)
-    assert f"expected a server that answers {protocol} at {address}. Received: " in said
-    assert "`make serve` starts one" in said
-
-
-@pytest.mark.parametrize(
-    ("flag", "value", "said"),
-    [
-        ("--rest", "localhost:port", "at localhost:port. Received: nonnumeric port"),
-        ("--requests", 0, "expected a number above 0"),
-        ("--timeout", "nan", "expected seconds above 0, up to 86400"),
-    ],
-)
-def test_client_says_which_flag_is_wrong(flag, value, said, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run_client(monkeypatch, flag, value)
-    assert said in f"{stopped.value} {capsys.readouterr().err}"
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    said = rf"expected a server that answers {protocol} at {nobody}\. .*`make serve` starts one"
+    with pytest.raises(SystemExit, match=said):
+        run_client(monkeypatch, f"--{protocol.lower()}", nobody)
 
 
 def test_what_another_server_answers_is_not_taken(monkeypatch):
@@ -178,21 +149,6 @@ def test_what_another_server_answers_is_not_taken(monkeypatch):
     monkeypatch.setattr(stand_in._RestHandler, "do_GET", answer)
     with (
         standing_in("toy", TOY) as server,
-        pytest.raises(client.ServerError, match=r"Received: status 200, no metadata but"),
+        pytest.raises(client.ServerError, match="Received: no JSON but"),
     ):
         client.RestClient(server.rest, "toy", timeout=HOUR)
-
-
-def test_rest_connection_that_the_server_closed_is_made_anew(monkeypatch):
-    """As TensorFlow Serving closes one that was idle for long."""
-    send = stand_in._RestHandler._send
-
-    def send_and_close(self, *answer):
-        send(self, *answer)
-        self.close_connection = True
-
-    monkeypatch.setattr(stand_in._RestHandler, "_send", send_and_close)
-    with standing_in("toy", TOY) as server, connect(client.RestClient, server, "toy") as connected:
-        (connection,) = connected._connections
-        select.select([connection.sock], [], [])  # until the server has closed it
-        np.testing.assert_allclose(connected.predict(ROWS), SCORES, rtol=1e-5)
