@@ -3,8 +3,8 @@
     python examples/digits.py [--folder saved_models] [--epochs 12]
 
 The 1797 real digits of 8 x 8 pixels come with scikit-learn. The model is trained, saved, reloaded
-in a fresh process, exported for TensorFlow Serving, and run with TensorFlow's session loader in a
-process without Keras and tf_leaky. Then its activations are drawn.
+in a fresh process, exported for TensorFlow Serving, and run from the export. Then its activations
+are drawn.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 
 import tf_leaky
 from tf_leaky import LeakyReLU
-from tf_leaky.serving import running
+from tf_leaky.serving.running import SavedModel
 
 RELOAD = """
 import sys, numpy, tensorflow, tf_leaky
@@ -63,34 +63,20 @@ def build_model():
     return model
 
 
-def run_python(*arguments):
-    """Returns what a fresh Python process prints; its log is shown only if it fails."""
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{done.stderr}\n{arguments[0]} {arguments[1]} failed: see above")
-    return done.stdout
-
-
 def predict_in_fresh_process(path, images):
     """Returns the saved model's predictions in a process that only imports tf_leaky."""
     with tempfile.TemporaryDirectory() as folder:
         given, answered = Path(folder) / "images.npy", Path(folder) / "answer.npy"
         np.save(given, images)
-        run_python("-c", RELOAD, path, given, answered)
+        subprocess.run([sys.executable, "-c", RELOAD, path, given, answered], check=True)
         return np.load(answered)
 
 
-def serve_in_fresh_process(version, images):
-    """Returns the export's output in a process that uses TensorFlow's session loader."""
-    signature = tf.saved_model.load(version).signatures["serving_default"]
-    (name,) = signature.structured_input_signature[1]
-    with tempfile.TemporaryDirectory() as folder:
-        given, answered = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
-        np.savez(given, **{name: images})
-        run_python("-I", running.__file__, version, given, answered)
-        with np.load(answered) as outputs:
-            (answer,) = outputs.values()
-        return answer
+def run_export(version, images):
+    """Returns the export's output, by the loader of TensorFlow Serving."""
+    with SavedModel(version) as loaded:
+        (answer,) = loaded.run({"image": images}).values()
+    return answer
 
 
 def check_equal(found, expected, what):
@@ -127,8 +113,7 @@ def main():
     expected = model.predict(x_test, verbose=0)
     check_equal(predict_in_fresh_process(saved, x_test), expected, "reloaded in a fresh process")
     version = tf_leaky.export_saved_model(model, folder / "digits")
-    answer = serve_in_fresh_process(version, x_test)
-    check_equal(answer, expected, "exported, in a process without Keras and tf_leaky")
+    check_equal(run_export(version, x_test), expected, "exported, and run from there")
     figures = draw(folder, x_test)
 
     print(f"\nmade in {time.monotonic() - started:.0f} seconds:")

@@ -39,7 +39,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -47,33 +46,34 @@ from pathlib import Path
 import numpy as np
 
 EXAMPLES = Path(__file__).parent
-WAIT = 60  # seconds in which workers must end once one has ended
 
 
 def start_all(workers):
     """Starts the workers here and waits for them; stops all of them, however this ends."""
-    command = [sys.executable, __file__, *sys.argv[1:], f"--parent={os.getpid()}"]
     with contextlib.ExitStack() as stack:
-        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(workers)]
-        processes = []
-        try:
-            for log, config in zip(logs, local_cluster(workers), strict=True):
-                # in a session of its own, so that Ctrl-C reaches this process only, which stops it
-                processes.append(
-                    subprocess.Popen(
-                        command,
-                        env=os.environ | {"TF_CONFIG": json.dumps(config)},
-                        stderr=log,
-                        start_new_session=True,
+        processes, logs = [], []
+        for config in local_cluster(workers):
+            logs.append(stack.enter_context(tempfile.TemporaryFile("w+")))
+            environment = os.environ | {"TF_CONFIG": json.dumps(config)}
+            command = [sys.executable, *sys.argv]
+            processes.append(subprocess.Popen(command, env=environment, stderr=logs[-1]))
+            stack.callback(processes[-1].wait)
+            stack.callback(processes[-1].kill)
+        pids = ", ".join(str(process.pid) for process in processes)
+        print(f"workers on this machine: {workers}, processes {pids}", flush=True)
+        while True:
+            statuses = [process.poll() for process in processes]
+            for index, status in enumerate(statuses):
+                if status:
+                    logs[index].seek(0)
+                    raise SystemExit(
+                        "distributed: expected every worker to end with status 0. Received: worker "
+                        f"{index}, status {status}; all were stopped. Its log ends with:\n"
+                        f"{logs[index].read()[-2000:]}"
                     )
-                )
-            pids = ", ".join(str(process.pid) for process in processes)
-            print(f"workers on this machine: {workers}, processes {pids}", flush=True)
-            wait_for(processes, logs)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+            if None not in statuses:
+                return
+            time.sleep(0.1)
 
 
 def local_cluster(workers):
@@ -89,61 +89,15 @@ def local_cluster(workers):
     ]
 
 
-def wait_for(processes, logs):
-    """Returns when all have succeeded; raises SystemExit when one fails or doesn't end."""
-    one_ended = None
-    while True:
-        statuses = [process.poll() for process in processes]
-        for index, status in enumerate(statuses):
-            if status:
-                ended = (
-                    f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-                )
-                raise SystemExit(
-                    "distributed: expected every worker to end with status 0. Received: "
-                    f"worker {index}, {ended}; all were stopped. {tail(logs[index])}"
-                )
-        if None not in statuses:
-            return
-        if 0 in statuses:
-            one_ended = one_ended or time.monotonic()
-            if time.monotonic() - one_ended > WAIT:
-                late = [index for index, status in enumerate(statuses) if status is None]
-                raise SystemExit(
-                    "distributed: expected all workers to end together. Received: workers "
-                    f"{late} still running after {WAIT} s; all were stopped. {tail(logs[late[0]])}"
-                )
-        time.sleep(0.1)
-
-
-def tail(log):
-    """Returns the end of a worker's log."""
-    log.seek(0)
-    return f"Its log ends with:\n{log.read()[-2000:].rstrip()}"
-
-
-def end_with(parent):
-    """Ends this worker when the process that started it is gone, even after `kill -9`."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def work(arguments):
     """Runs the worker that TF_CONFIG names: trains, compares, saves and reloads."""
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     from digits import build_model, load_data
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     name, is_chief = who(strategy.cluster_resolver)
-    is_tf_keras = tf.keras.Model.__module__.startswith("tf_keras")
-    check(is_tf_keras, name, "tf_keras, with TF_USE_LEGACY_KERAS=1: Keras 3 can't fit here")
     workers = strategy.num_replicas_in_sync
     (x, y), (x_test, y_test) = load_data()
     tf.keras.utils.set_random_seed(0)
@@ -151,14 +105,8 @@ def work(arguments):
         model = build_model()
     say(name, f"one of {workers}, {'the chief' if is_chief else 'ready'}")
 
-    class Progress(tf.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            found = ", ".join(f"{key} {value:.3f}" for key, value in logs.items())
-            say(name, f"epoch {epoch + 1} of {arguments.epochs}: {found}")
-
     batches = divided(x, y, arguments.batch_size)
-    callbacks = [Progress()] if is_chief else []
-    model.fit(batches, epochs=arguments.epochs, verbose=0, callbacks=callbacks)
+    model.fit(batches, epochs=arguments.epochs, verbose=2 if is_chief else 0)
 
     accuracy = accuracy_of(model, x_test, y_test)
     slopes = slopes_of(model)
@@ -169,9 +117,7 @@ def work(arguments):
         path = arguments.folder / "distributed.keras"
         model.save(path if is_chief else Path(own) / "distributed.keras")
     check(equal_on_all(strategy, model), name, "the bits of the slopes to be equal on all workers")
-    # `equal_on_all` waited for the chief, so its file exists.
-    check(path.exists(), name, f"{path} on storage that every worker sees")
-    again = tf.keras.models.load_model(path)
+    again = tf.keras.models.load_model(path)  # is there, as `equal_on_all` waited for the chief
     check(
         np.array_equal(slopes_of(again), slopes) and accuracy_of(again, x_test, y_test) == accuracy,
         name,
@@ -190,9 +136,8 @@ def who(resolver):
 
 
 def say(name, text):
-    """Prints a line at once, in one piece."""
-    sys.stdout.write(f"{name}: {text}\n")
-    sys.stdout.flush()
+    """Prints a line at once."""
+    print(f"{name}: {text}", flush=True)
 
 
 def check(holds, name, expected):
@@ -242,42 +187,24 @@ def equal_on_all(strategy, model):
     return len(rows) == strategy.num_replicas_in_sync and (rows == rows[0]).all()
 
 
-def count(text):
-    """Returns an integer above 0, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def main():
     """Starts the workers, or runs as one of them if TF_CONFIG is set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=count, default=2, help="to start without TF_CONFIG")
+    parser.add_argument("--workers", type=int, default=2, help="to start without TF_CONFIG")
     parser.add_argument("--folder", type=Path, default=EXAMPLES.parent / "saved_models")
-    parser.add_argument("--epochs", type=count, default=8)
-    parser.add_argument("--batch-size", type=count, default=64, help="of all workers together")
-    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=64, help="of all workers together")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if "TF_CONFIG" not in os.environ:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
-        try:
-            start_all(arguments.workers)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        start_all(arguments.workers)
         return
-    if arguments.parent:
-        end_with(arguments.parent)
     try:
         work(arguments)
-    except BaseException as error:
+    except BaseException:
         # At a normal exit, TensorFlow would wait for the other workers, which wait for this one.
-        if isinstance(error, SystemExit):
-            print(error, file=sys.stderr)
-        else:
-            traceback.print_exc()
+        traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def test_digits_learns_saves_reloads_exports_and_plots(tmp_path):
     assert float(accuracy) > 0.9
     assert "slopes of per_channel" in printed
     assert "reloaded in a fresh process: 450 predictions, at most " in printed
-    assert "in a process without Keras and tf_leaky: 450 predictions, at most " in printed
+    assert "exported, and run from there: 450 predictions, at most " in printed
     names = [path.relative_to(tmp_path).as_posix() for path in made(printed)]
     assert names == ["digits.keras", "digits/1", "leaky_relu.png", "activations.png"]
 
@@ -140,7 +139,7 @@ def test_slopes_that_are_left_out_of_decay_stay_higher(tmp_path):
 def test_convert_writes_all_formats_and_reads_them_back(arguments, said, tmp_path):
     printed = run("convert", tmp_path, *arguments)
     assert said in printed
-    assert printed.count("written and read back") == 5
+    assert printed.count("written and read back") == 7
     assert len(made(printed)) == 7
 
 
@@ -183,27 +182,18 @@ def test_distributed_is_one_worker_where_tf_config_is_set(tmp_path):
 @once
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("whom", "number", "code"),
-    [
-        ("worker", signal.SIGKILL, 1),
-        ("parent", signal.SIGTERM, 128 + signal.SIGTERM),
-        ("parent", signal.SIGKILL, -signal.SIGKILL),
-    ],
+    ("whom", "number", "status"), [("worker", signal.SIGKILL, 1), ("parent", signal.SIGTERM, 143)]
 )
-def test_distributed_leaves_no_worker_when_it_or_one_is_stopped(whom, number, code, tmp_path):
+def test_distributed_leaves_no_worker_when_it_or_one_is_stopped(whom, number, status, tmp_path):
     command = [sys.executable, EXAMPLES / "distributed.py", "--folder", tmp_path]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "--epochs", "1000"], **pipes) as process:
-        try:
-            first = process.stdout.readline()
-            pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
-            assert any("epoch 2" in line for line in process.stdout)
-            os.kill(pids[1] if whom == "worker" else process.pid, number)
-            _, errors = process.communicate()
-        finally:
-            process.kill()
-    assert process.returncode == code
+        first = process.stdout.readline()
+        pids = [int(pid) for pid in first.partition("processes ")[2].split(",")]
+        assert any("Epoch 2" in line for line in process.stdout)
+        os.kill(pids[1] if whom == "worker" else process.pid, number)
+        _, errors = process.communicate()
+    assert process.returncode == status
     if whom == "worker":
-        assert "Received: worker 1, ended by SIGKILL; all were stopped." in errors
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        time.sleep(0.1)
+        assert "Received: worker 1, status -9; all were stopped." in errors
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
