@@ -93,9 +93,8 @@ class ShardScorer(Scorer):
         except (OSError, ValueError, LookupError, pyarrow.ArrowException) as error:
             return {"path": shard["path"], "rows": 0, "error": f"{error}"[:300] or repr(error)}
         scores = [
-            super(ShardScorer, self).__call__({"row": None, "image": images[i : i + size]})["score"]
-            for size in [self._batch_size]
-            for i in range(0, len(rows), size)
+            super(ShardScorer, self).__call__({"row": None, "image": part})["score"]
+            for part in np.split(images, range(self._batch_size, len(rows), self._batch_size))
         ]
         table = pyarrow.table({"row": rows, "score": list(np.concatenate(scores))})
         path = self._folder / Path(shard["path"]).name
@@ -118,26 +117,20 @@ def read_shard(path, shape):
 def engine(address, workers):
     """Runs the block with Ray: the cluster at `address`, or one on this machine for the block."""
     logging.disable(logging.WARNING)  # Ray's own log; its errors come as exceptions
-    if address:
-        ray.init(address=address, log_to_driver=False)
-        try:
-            yield
-        finally:
-            ray.shutdown()  # leaves the cluster, which goes on
-        return
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as logs:  # a short path: sockets
-        ray.init(
-            num_cpus=max(os.cpu_count() or 1, workers + 1),  # one more to lay out the images
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=logs,
-        )
+        own = {
+            "num_cpus": max(os.cpu_count() or 1, workers + 1),  # one more to lay out the images
+            "include_dashboard": False,
+            "logging_level": logging.WARNING,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": logs,
+        }
+        ray.init(log_to_driver=False, **({"address": address} if address else own))
+        ray.data.DataContext.get_current().enable_progress_bars = False
         try:
             yield
         finally:
-            ray.shutdown()
+            ray.shutdown()  # leaves a cluster, which goes on
 
 
 def newest_version(folder):
@@ -148,84 +141,57 @@ def newest_version(folder):
 
 def score(arguments, export):
     """Scores, counts and times every row; returns the scores of about `CHECKED` rows, by row."""
-    ray.data.DataContext.get_current().enable_progress_bars = bool(arguments.output)
     scored = read(arguments.rows, arguments.batch_size).map_batches(
         Scorer,
         fn_constructor_args=(str(export),),
         batch_size=arguments.batch_size,
         compute=ray.data.ActorPoolStrategy(size=arguments.workers),
     )
-    began, what = time.monotonic(), "scored"
+    began = time.monotonic()
     if arguments.output:
-        scored.write_parquet(str(arguments.output.resolve()))  # each worker writes; Ray shows a bar
-        report(arguments.rows, time.monotonic() - began)
-        scored, what = ray.data.read_parquet(str(arguments.output.resolve())), "read back"
+        scored.write_parquet(str(arguments.output.resolve()))  # each worker writes
+        scored = ray.data.read_parquet(str(arguments.output.resolve()))
     every = max(arguments.rows // CHECKED, 1)
     times, chosen, first = np.zeros(arguments.rows, np.int8), {}, None
-    with tqdm(total=arguments.rows, desc=what, unit=" rows", unit_scale=True) as bar:
+    with tqdm(total=arguments.rows, desc="scored", unit=" rows", unit_scale=True) as bar:
         for batch in scored.iter_batches(batch_size=arguments.batch_size):
             times[batch["row"]] += 1
             keep = batch["row"] % every == 0
             chosen |= zip(batch["row"][keep].tolist(), batch["score"][keep], strict=True)
             bar.update(len(batch["row"]))
             first = first or (len(batch["row"]), time.monotonic())
-    if not arguments.output:
-        report(arguments.rows, time.monotonic() - began)
-        if arguments.rows > first[0]:
-            rate = (arguments.rows - first[0]) / (time.monotonic() - first[1])
-            print(f"{rate:.0f} rows per second after the first batch, which waits for the workers")
+    report(arguments.rows, time.monotonic() - began)
+    if arguments.rows > first[0]:
+        rate = (arguments.rows - first[0]) / (time.monotonic() - first[1])
+        print(f"{rate:.0f} rows per second after the first batch, which waits for the workers")
     if not (times == 1).all():
         raise SystemExit(f"batch_inference: expected each row once. Received: {np.unique(times)}")
     return chosen
 
 
-def score_shards(shards, export, output, *, workers, batch_size, scorer=ShardScorer):
-    """Scores shards into one file each; returns the number of rows, and errors of reading.
-
-    Args:
-        shards: Their paths.
-        export: The version directory of a SavedModel.
-        output: The folder for the scores.
-        workers: Number of workers, each with its own copy of the model.
-        batch_size: Number of rows that are scored at once.
-        scorer: The class of a worker.
-    """
+def score_folder(arguments, export, scorer=ShardScorer):
+    """Scores the shards of `--input` that have no scores in `--output` yet; returns all shards."""
+    output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    paths = [{"path": str(path)} for path in shards]
-    done = ray.data.from_items(paths, override_num_blocks=len(paths)).map(
+    shards = sorted(path.resolve() for path in arguments.input.glob("*.parquet"))
+    missing = [{"path": str(path)} for path in shards if not (output / path.name).exists()]
+    print(f"{len(shards) - len(missing)} of {len(shards)} shards were scored before", flush=True)
+    if not missing:
+        return shards
+    done = ray.data.from_items(missing, override_num_blocks=len(missing)).map(
         scorer,
-        fn_constructor_args=(str(export), str(output.resolve()), batch_size),
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        fn_constructor_args=(str(export), str(output), arguments.batch_size),
+        compute=ray.data.ActorPoolStrategy(size=arguments.workers),
         max_restarts=3,  # Ray's default is unlimited
         max_task_retries=3,
     )
-    rows, errors = 0, []
-    with tqdm(total=len(paths), desc="scored", unit=" shards") as bar:
+    began, rows, errors = time.monotonic(), 0, []
+    with tqdm(total=len(missing), desc="scored", unit=" shards") as bar:
         for each in done.iter_rows():
             rows += each["rows"]
             errors += [f"{each['path']}: {each['error']}"] if each["error"] else []
             bar.update()
-    return rows, errors
-
-
-def score_folder(arguments, export, scorer=ShardScorer):
-    """Scores the shards of `--input` that have no scores in `--output` yet."""
-    output = arguments.output
-    shards = sorted(path.resolve() for path in arguments.input.glob("*.parquet"))
-    missing = [path for path in shards if not (output / path.name).exists()]
-    print(f"{len(shards) - len(missing)} of {len(shards)} shards were scored before", flush=True)
-    began, options = time.monotonic(), {"batch_size": arguments.batch_size, "scorer": scorer}
-    errors = []
-    if missing:
-        try:
-            rows, errors = score_shards(
-                missing, export, output, workers=arguments.workers, **options
-            )
-        except ray.exceptions.RayError as error:
-            errors = [f"a worker that died repeatedly: {error}"[:500]]
-        else:
-            report(rows, time.monotonic() - began)
+    report(rows, time.monotonic() - began)
     if errors:
         raise SystemExit(
             "batch_inference: expected shards that can be read and scored. Received: "
@@ -287,13 +253,10 @@ def main():
     with engine(arguments.address, arguments.workers):
         if arguments.input:
             first, *_ = score_folder(arguments, export.resolve())
+            check_shard(saved, first, arguments.output)
         else:
-            chosen = score(arguments, export.resolve())
-    if arguments.input:
-        check_shard(saved, first, arguments.output)
-    else:
-        rows, images = np.array(list(chosen)), load_images()
-        check(saved, images[rows % len(images)], np.stack(list(chosen.values())))
+            chosen, images = score(arguments, export.resolve()), load_images()
+            check(saved, images[np.array(list(chosen)) % len(images)], np.stack([*chosen.values()]))
 
 
 if __name__ == "__main__":

@@ -12,19 +12,14 @@
 All nets of a kind are computed at once, as one array. It writes `dying.png`.
 """
 
-import argparse
 import itertools
-import time
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from pictures import BLUE, GREEN, GREY, PINK, RED, panels, save
+from pictures import BLUE, GREEN, GREY, PINK, RED, options, panels, save
 from tqdm import tqdm
 
 from tf_leaky import leaky_relu
-
-SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
 WIDTHS = (2, 3, 4, 5, 10)
 PUBLISHED = {
@@ -129,13 +124,7 @@ def draw(born, shares, answers, path):
 
 def main():
     """Counts dead nets, prints expected and measured shares, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nets", type=int, default=20_000, help="for each depth and width")
-    parser.add_argument("--trained", type=int, default=500, help="nets for each slope")
-    parser.add_argument("--steps", type=int, default=3000, help="of training")
-    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
-    arguments = parser.parse_args()
-    began = time.monotonic()
+    arguments = options(__doc__, nets=20_000, trained=500, steps=3000)
     born = born_dead(arguments.nets, np.random.default_rng(0))
     answers = {
         name: trained_nets(alpha, arguments.trained, arguments.steps, seed=1)
@@ -156,7 +145,6 @@ def main():
         error = np.mean((answers[name] - abs(np.linspace(-(3**0.5), 3**0.5, 64))) ** 2)
         print(f"  {name:12} {share:7.1%}   expected: {expected}; mean squared error {error:.3f}")
     draw(born, shares, answers, arguments.folder / "dying.png")
-    print(f"\n{arguments.folder / 'dying.png'}, in {time.monotonic() - began:.0f} seconds")
 
 
 if __name__ == "__main__":

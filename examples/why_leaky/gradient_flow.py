@@ -8,18 +8,12 @@ gradient stays the same from layer to layer. With ReLU's gain, sqrt(2), it grows
 each layer. The script writes `gradient_flow.png`.
 """
 
-import argparse
-import time
-from pathlib import Path
-
 import numpy as np
 import tensorflow as tf
-from pictures import BLUE, GREEN, GREY, PINK, RED, panels, save
+from pictures import BLUE, GREEN, GREY, PINK, RED, options, panels, save
 from tqdm import tqdm
 
 from tf_leaky import LeakyReLU
-
-SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
 DEPTH, WIDTH, BATCH = 30, 256, 256
 # Name: slope, whether it is trained, whether the gain accounts for it.
@@ -90,11 +84,7 @@ def draw(found, path):
 
 def main():
     """Measures, prints expected and measured values, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nets", type=int, default=20, help="of each kind")
-    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
-    arguments = parser.parse_args()
-    began = time.monotonic()
+    arguments = options(__doc__, nets=20)
     found = {name: mean_squares(*case, arguments.nets, name) for name, case in CASES.items()}
     print("\nmean square of the gradient after 30 layers, relative to the output's: geometric mean")
     print(f"  {'':30} expected      found   per layer: expected   found")
@@ -105,7 +95,6 @@ def main():
         each = total ** (1 / DEPTH)
         print(f"  {name:30} {growth**DEPTH:8.3g}   {total:8.3g} {growth:20.3f} {each:9.3f}")
     draw(found, arguments.folder / "gradient_flow.png")
-    print(f"\n{arguments.folder / 'gradient_flow.png'}, in {time.monotonic() - began:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""The style of the pictures of `make why`: readable on any page, even if they are small.
+"""The options and pictures of `make why`. The pictures are readable on any page, even if small.
 
 Each is drawn on a white background, which stays white on a dark page, in colours that the
 colour-blind can tell apart. All are five inches wide: shown 400 pixels wide, their text of ten
 points is eleven pixels high.
 """
+
+import argparse
+from pathlib import Path
 
 import matplotlib as mpl
 
@@ -28,6 +31,16 @@ STYLE = {
 }
 
 
+def options(description, **numbers):
+    """Returns the command line's: `--folder`, and integers with these defaults."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    folder = Path(__file__).parents[2] / "saved_models"
+    parser.add_argument("--folder", type=Path, default=folder, help="where to draw")
+    for name, number in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=number, help=f"by default {number}")
+    return parser.parse_args()
+
+
 def panels(layout, height, **kwargs):
     """Returns a figure, `height` inches high, and its axes by the letters of `layout`."""
     pyplot.style.use(["default", STYLE])  # instead of a user's matplotlibrc
@@ -35,6 +48,6 @@ def panels(layout, height, **kwargs):
 
 
 def save(figure, path):
-    """Writes a figure and closes it."""
+    """Writes a figure, and prints where it is."""
     figure.savefig(path)
-    pyplot.close(figure)
+    print(f"\n{path}")

@@ -8,21 +8,20 @@ to 3. Seeds, data and optimizer are the same; all nets of a sweep are trained at
 The intervals are 95 % intervals of the mean over seeds. The script writes `sensitivity.png`.
 """
 
-import argparse
 import itertools
-import time
+import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from pictures import BLUE, RED, panels, save
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+from pictures import BLUE, RED, options, panels, save
+from scipy.stats import t as student
 from tqdm import tqdm
 
 from tf_leaky import leaky_relu
 
-SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+sys.path.append(str(Path(__file__).parents[1]))
+from digits import load_data
 
 SIZES = (64, 32, 32, 32, 32, 10)
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -36,11 +35,8 @@ ACTIVATIONS = {
 
 def accuracies(kind, parameters, seeds, epochs):
     """Returns the test accuracy of a net for each parameter and seed."""
-    digits = load_digits()
-    images = (digits.data / 16).astype("float32")
-    x, x_test, y, y_test = train_test_split(
-        images, digits.target, test_size=0.25, random_state=0, stratify=digits.target
-    )
+    (x, y), (x_test, y_test) = load_data()
+    x, x_test = x.reshape(-1, 64), x_test.reshape(-1, 64)
     nets = len(parameters) * seeds
     parameter = tf.constant(np.repeat(parameters, seeds).reshape(-1, 1, 1), tf.float32)
     weights, biases = [], []
@@ -81,10 +77,8 @@ def accuracies(kind, parameters, seeds, epochs):
 
 def interval(values):
     """Returns half of the 95 % interval of the mean, from Student's t."""
-    from scipy.stats import t
-
     count = values.shape[1]
-    return t.ppf(0.975, count - 1) * values.std(1, ddof=1) / count**0.5
+    return student.ppf(0.975, count - 1) * values.std(1, ddof=1) / count**0.5
 
 
 def draw(found, path):
@@ -104,12 +98,7 @@ def draw(found, path):
 
 def main():
     """Sweeps, prints results and whether the claims hold, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10, help="at least 2")
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
-    arguments = parser.parse_args()
-    began = time.monotonic()
+    arguments = options(__doc__, seeds=10, epochs=40)
     sweeps = {"alpha": ALPHAS, "theta": THETAS}
     found = {
         kind: (sweep, accuracies(kind, sweep, arguments.seeds, arguments.epochs))
@@ -136,7 +125,6 @@ def main():
     for claim, holds in claims.items():
         print(f"  {'holds' if holds else 'not shown by these data'}: {claim}")
     draw(found, arguments.folder / "sensitivity.png")
-    print(f"\n{arguments.folder / 'sensitivity.png'}, in {time.monotonic() - began:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -12,22 +12,18 @@ He, Zhang, Ren and Sun (https://arxiv.org/abs/1502.01852) found slopes that fall
 advise against decay, which pulls slopes to 0. The script writes `slopes.png`.
 """
 
-import argparse
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from pictures import BLUE, GREEN, GREY, RED, panels, save
+from pictures import BLUE, GREEN, GREY, RED, options, panels, save
 from tqdm import tqdm
 
 from tf_leaky import LeakyReLU
 
 sys.path.append(str(Path(__file__).parents[1]))
 from digits import load_data
-
-SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 
 CHANNELS = (16, 16, 32, 32, 32)
 DECAY, FIRST = 0.3, 0.25
@@ -77,12 +73,7 @@ def draw(found, path):
 
 def main():
     """Trains, prints results and whether the claims hold, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--folder", type=Path, default=SAVED_MODELS, help="where to draw")
-    arguments = parser.parse_args()
-    began = time.monotonic()
+    arguments = options(__doc__, seeds=3, epochs=15)
     axes = {"one slope": None, "per channel": -1}
     cases = [(kind, decay) for kind in axes for decay in DECAYS]
     found = {case: [] for case in cases}
@@ -110,7 +101,6 @@ def main():
         for claim, holds in claims.items():
             print(f"  {kind:12} {claim}: {'yes' if holds else 'no'}")
     draw(found, arguments.folder / "slopes.png")
-    print(f"\n{arguments.folder / 'slopes.png'}, in {time.monotonic() - began:.0f} seconds")
 
 
 if __name__ == "__main__":
