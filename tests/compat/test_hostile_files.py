@@ -73,6 +73,7 @@ PAYLOADS = {
         "class_name": "deserialize_keras_object",
         "config": {"config": IMPORTED, "safe_mode": False},
     },
+    "name of a function": "payload.leave",
 }
 ENTRIES = ("alpha", "trainable_alpha", "axis", "alpha_constraint", "alpha_regularizer", "ndarray")
 WAYS = ("keras", "h5")

@@ -17,7 +17,8 @@ from tf_leaky import LeakyReLU, convert, leaky_relu, to_keras
 from tf_leaky.conversion.carrying import Converted
 
 layers = tf.keras.layers
-CASES = (*cases.HOSTED, *cases.BATCH_NORMS[2:4], cases.CONVERTED[-1])
+# Of numbers, the last is enough.
+CASES = (*cases.HOSTED[3:], *cases.BATCH_NORMS[2:4], cases.CONVERTED[-1])
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning"),
     # of any class without a `build` of its own

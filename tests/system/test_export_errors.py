@@ -134,21 +134,6 @@ def test_no_version_above_the_highest(model, tmp_path, in_this_process):
     assert export_saved_model(model, folder, version=7).name == "7"
 
 
-class OfUnknownInputs(tf.keras.Model):
-    def build(self):
-        self.built = True
-
-    def call(self, x):
-        return 2 * x
-
-
-def test_subclassed_model_of_unknown_inputs(tmp_path, in_this_process):
-    model = OfUnknownInputs()
-    model.build()
-    match = r"inputs are known\. .* recorded no shapes\. Call the model once on data"
-    refused(ValueError, match, model, tmp_path)
-
-
 class NeverCalled(tf.keras.Model):
     def call(self, x):
         return 2 * x
@@ -158,6 +143,12 @@ def test_subclassed_model_that_was_never_called(tmp_path, in_this_process):
     model = NeverCalled()
     model.build((None, 4))
     assert export_saved_model(model, tmp_path).name == "1"
+
+
+class OfUnknownInputs(NeverCalled):
+    def __init__(self):
+        super().__init__()
+        self.built = True
 
 
 class OfIntegers(tf.keras.Model):
@@ -175,9 +166,17 @@ def test_wrong_guess_of_dtypes_is_noted(tmp_path):
     assert "If these are wrong, give examples as warmup" in error.value.__notes__[0]
 
 
-def of_tensors(**kind):
+def of_tensors(*shape, **kind):
     unchanged = layers.Lambda(lambda x: x, output_shape=(None,))
-    return through(Input((None,), **kind), unchanged)
+    return through(Input(*shape, **kind), unchanged)
+
+
+def of_rank(shape):
+    return of_tensors(type_spec=tf.TensorSpec(shape, tf.float32))
+
+
+DENSE, RANK = r"inputs that are dense tensors\.", r"of a known rank, with a batch axis\."
+NO_SUCH_INPUT = pytest.mark.skipif(KERAS_3, reason="it makes no such Input")
 
 
 @pytest.mark.parametrize(
@@ -185,21 +184,16 @@ def of_tensors(**kind):
     [
         (lambda: None, TypeError, "a model of .* Received: model=None"),
         (lambda: tf.keras.Sequential([layers.Dense(2)]), ValueError, "model to be built. Received"),
-        (lambda: of_tensors(sparse=True), ValueError, "inputs that are dense tensors. Received"),
-        (lambda: of_tensors(ragged=True), ValueError, "inputs that are dense tensors. Received"),
+        (OfUnknownInputs, ValueError, r"inputs are known\. .* recorded no shapes\. Call the model"),
+        (lambda: of_tensors((None,), sparse=True), ValueError, DENSE),
+        (lambda: of_tensors((None,), ragged=True), ValueError, DENSE),
+        pytest.param(lambda: of_rank(None), ValueError, RANK, marks=NO_SUCH_INPUT),
+        pytest.param(lambda: of_rank(()), ValueError, RANK, marks=NO_SUCH_INPUT),
     ],
-    ids=["None", "not built", "sparse", "ragged"],
+    ids=["None", "not built", "unknown inputs", "sparse", "ragged", "unknown rank", "no batch"],
 )
 def test_what_can_not_be_exported(make, kind, match, tmp_path):
     refused(kind, match, make(), tmp_path)
-
-
-@pytest.mark.skipif(KERAS_3, reason="it makes no such Input")
-@pytest.mark.parametrize("shape", [None, ()], ids=str)
-def test_input_of_unknown_rank(shape, tmp_path):
-    x = Input(type_spec=tf.TensorSpec(shape, tf.float32))
-    model = through(x, layers.Activation("relu"))
-    refused(ValueError, r"of a known rank, with a batch axis\. Received", model, tmp_path)
 
 
 def subclassed():

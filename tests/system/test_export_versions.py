@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import functools
 import os
 import shutil
@@ -157,28 +158,25 @@ def test_draft_of_another_host_is_kept_for_a_week(locks, tmp_path, monkeypatch):
     assert not old.exists()
 
 
-def test_draft_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
-    """By a cleaner in another process, at each of the moments that it may come."""
-    import fcntl
-
+@pytest.mark.parametrize("cleaned", ["before it is locked", "while it is locked", "and replaced"])
+def test_draft_that_another_process_removes_is_made_again(cleaned, tmp_path, monkeypatch):
     flock, made = fcntl.flock, []
 
     def lose(file, operation):
         folder = Path(f"/proc/self/fd/{file}").readlink().parent
         made.append(folder)
+        if len(made) == 1 and cleaned == "while it is locked":
+            raise BlockingIOError(errno.EWOULDBLOCK, "held")
         if len(made) == 1:
             shutil.rmtree(folder)
-        if len(made) == 2:
-            raise BlockingIOError(errno.EWOULDBLOCK, "held")
-        if len(made) == 3:
-            (folder / "lock").unlink()
+        if len(made) == 1 and cleaned == "and replaced":
+            folder.mkdir()
             (folder / "lock").write_text("another's")
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", lose)
-    folder, lock = publishing._new_draft(tmp_path)
-    os.close(lock)
-    assert (len(made), folder) == (4, made[-1])
+    with publishing.draft(tmp_path) as folder:
+        assert (len(made), folder) == (2, made[-1])
 
 
 def without(*_, **__):
@@ -223,18 +221,6 @@ def test_next_version_is_taken_when_another_export_was_faster(tmp_path, monkeypa
     monkeypatch.setattr(publishing, "_rename_to_new", lose)
     (tmp_path / "made").mkdir()
     assert publishing.publish(tmp_path / "made", tmp_path, None) == tmp_path / "3"
-
-
-def test_rename_that_loses_a_race_says_so(tmp_path, monkeypatch):
-    """Without RENAME_NOREPLACE: a whole version that came after the last look is not replaced."""
-    monkeypatch.setattr(ctypes, "CDLL", without)
-    monkeypatch.setattr(publishing.os.path, "lexists", lambda path: False)
-    for name in ("mine", "theirs"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    with pytest.raises(FileExistsError):
-        publishing._rename_to_new(tmp_path / "mine", tmp_path / "theirs")
-    assert (tmp_path / "theirs" / "file").read_text() == "theirs"
 
 
 def test_sync_is_done_where_it_can_be(tmp_path, monkeypatch):
