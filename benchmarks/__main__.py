@@ -37,22 +37,10 @@ from benchmarks.figure import draw
 
 # Each part has `measure`, which takes its own share of the arguments, and `report`.
 PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
-    "op": (
-        op,
-        lambda given: {
-            "rounds": given.rounds,
-            "shapes": {size: op.SHAPES[size] for size in given.sizes},
-        },
-    ),
+    "op": (op, lambda given: {"rounds": given.rounds, "shapes": _shapes(op, given)}),
     "call": (call, lambda given: {"rounds": 100 * given.rounds}),
     "kernels": (kernels, lambda given: {"rounds": given.rounds}),
-    "peers": (
-        peers,
-        lambda given: {
-            "rounds": given.rounds,
-            "sizes": [size for size in given.sizes if size in peers.SHAPES],
-        },
-    ),
+    "peers": (peers, lambda given: {"rounds": given.rounds, "sizes": [*_shapes(peers, given)]}),
     "memory": (memory, lambda given: {"runs": given.processes}),
     "xla": (xla, lambda given: {}),
     "batch_norm": (batch_norm, lambda given: {"processes": given.processes}),
@@ -67,6 +55,10 @@ PARTS: dict[str, tuple[Any, Callable[[argparse.Namespace], dict[str, Any]]]] = {
     "monitor": (monitor, lambda given: {"rounds": min(given.rounds, 11)}),
     "import": (imports, lambda given: {"rounds": min(given.rounds, 7)}),
 }
+
+
+def _shapes(part: Any, given: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    return {size: part.SHAPES[size] for size in given.sizes if size in part.SHAPES}
 
 
 class Progress:
@@ -122,9 +114,6 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"expected parts of {', '.join(PARTS)}. Received: {', '.join(unknown)}.")
     if given.figure and given.parts and not {"op", "memory"} <= set(given.parts):
         parser.error(f"expected op and memory, for a picture. Received: {' '.join(given.parts)}.")
-    for name in ("rounds", "processes"):
-        if getattr(given, name) < 1:
-            parser.error(f"expected --{name} to be above 0. Received: {getattr(given, name)}.")
     progress = Progress()
     results: dict[str, Any] = {"machine": machine()}
     for part in given.parts or PARTS:

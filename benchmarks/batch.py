@@ -50,18 +50,14 @@ def measure(*, progress: Any) -> dict[str, Any]:
 def report(results: dict[str, Any]) -> str:
     """The tables of `measure`'s results."""
     images = {name: {"images": count} for name, count in results["images"].items()}
+    sides = {name: {"pixels wide and high": side} for name, side in results["sides"].items()}
     return "\n".join(
         [
             table(f"Largest batch of {SIDE} x {SIDE} pixels that trains in 1 GiB", images),
-            *_of_sides(results.get("sides", {})),  # which an older run lacks
+            table(f"Largest images of which {COUNT} train in 1 GiB", sides),
             table("Larger than a peer's, times", results["ratios"]),
         ]
     )
-
-
-def _of_sides(sides: dict[str, int]) -> list[str]:
-    rows = {name: {"pixels wide and high": side} for name, side in sides.items()}
-    return [table(f"Largest images of which {COUNT} train in 1 GiB", rows)] if rows else []
 
 
 def largest(trains: Callable[[int], bool], progress: Callable[[], None]) -> int:

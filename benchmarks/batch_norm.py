@@ -11,14 +11,12 @@ batch is so large that what a process takes for any batch, some 100 MiB, counts 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
-from benchmarks.memory import _peak
+from benchmarks import isolated
 from benchmarks.nets import ALPHA, CHANNELS, images
 from benchmarks.tables import table, turned
 
@@ -59,7 +57,7 @@ def measure(
         runs: dict[str, list[dict[str, float]]] = {block: [] for block in blocks}
         for _ in range(processes):
             for block in blocks:
-                runs[block].append(_in_a_process(block, setting, layers, *sizes))
+                runs[block].append(isolated.run("batch_norm", block, setting, layers, *sizes))
                 progress.step()
         check(runs)
         smaller = f", {sizes[1]} images of {sizes[0]} x {sizes[0]} pixels"
@@ -94,29 +92,23 @@ def report(results: dict[str, Any]) -> str:
     )
 
 
-def _in_a_process(block: str, setting: str, *sizes: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.batch_norm", block, setting, *map(str, sizes)]
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
-    if done.returncode:
-        raise RuntimeError(f"{block}, {setting}: {done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def steps(block: str, setting: str, layers: int, side: int, count: int) -> dict[str, float]:
     """MiB above the built model, median seconds of a step, and the loss of the last."""
     import numpy as np
 
     model = compiled_net(block, setting, layers=layers, side=side)
     x = images(count, side)
-    before = _peak()
+    before = isolated.peak()
     seconds = []
     for _ in range(6):
         start = time.perf_counter()
         loss = float(np.ravel(model.train_on_batch(x, x))[0])
         seconds.append(time.perf_counter() - start)
-    return {"MiB": _peak() - before, "seconds": statistics.median(seconds[2:]), "loss": loss}
+    return {
+        "MiB": isolated.peak() - before,
+        "seconds": statistics.median(seconds[2:]),
+        "loss": loss,
+    }
 
 
 def compiled_net(block: str, setting: str, *, layers: int, side: int | None) -> Any:

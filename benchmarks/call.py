@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.op import ALPHA, prelu, stock_leaky_relu
+from benchmarks.nets import activation_of
+from benchmarks.op import ALPHA
 from benchmarks.tables import table
 from benchmarks.timing import interleaved, summary
 from tf_leaky import LeakyReLU, leaky_relu
@@ -26,11 +27,11 @@ def _nothing(x: tf.Tensor) -> Any:
 
 
 RIVALS = {
-    BASE: stock_leaky_relu,
+    BASE: lambda: activation_of(BASE, ALPHA),
     "ours, fixed": lambda: LeakyReLU(ALPHA),
     "ours, fixed, the function": lambda: lambda x: leaky_relu(x, ALPHA),
     "tf.nn.leaky_relu": lambda: lambda x: tf.nn.leaky_relu(x, ALPHA),
-    "Keras PReLU, one slope": lambda: prelu([1]),
+    "Keras PReLU, one slope": lambda: activation_of("Keras PReLU, one slope", ALPHA, rank=2),
     "ours, one slope": lambda: LeakyReLU(ALPHA, trainable_alpha=True),
     "a Keras layer that does nothing": lambda: tf.keras.layers.Activation("linear"),
     "tf.custom_gradient around nothing": lambda: _nothing,

@@ -13,15 +13,11 @@ makes of the one of that name.
 from __future__ import annotations
 
 import json
-import os
-import re
 import statistics
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import _peak
+from benchmarks import isolated
 from benchmarks.tables import table
 
 # Shapes of one example, and the small and the large batch.
@@ -72,18 +68,10 @@ def report(results: dict[str, Any]) -> str:
 
 
 def _in_a_process(net: str, kind: str, count: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.kept", net, str(count)]
     # Large blocks come from the system, and there is one heap, so that it has no holes.
-    quiet = os.environ | {
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": str(int(kind == "held")),
-        "MALLOC_ARENA_MAX": "1",
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-    }
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
-    if done.returncode:
-        raise RuntimeError(f"{net}, {kind}, {count}: {done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    memory = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    memory["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = str(int(kind == "held"))
+    found: dict[str, float] = isolated.run("kept", net, count, **memory)
     return found
 
 
@@ -102,7 +90,7 @@ def peak_and_count(net: str, count: int) -> dict[str, float]:
 
     def between(loss: Any) -> Any:
         """The memory in use after the forward pass: the backward pass waits for what it returns."""
-        held.append(_resident())
+        held.append(isolated.resident())
         return np.ones_like(loss)
 
     def loss(_: Any, outputs: Any) -> Any:
@@ -110,22 +98,16 @@ def peak_and_count(net: str, count: int) -> dict[str, float]:
         return mean * tf.ensure_shape(tf.numpy_function(between, [mean], tf.float32), [])
 
     model.compile("sgd", loss, jit_compile=False)
-    before, peak = _resident(), _peak()
+    before, peak = isolated.resident(), isolated.peak()
     for _ in range(2):
         found = model.train_on_batch(x, y)
     if not np.isfinite(found).all():
         raise RuntimeError(f"expected a finite loss. Received: {found}")
     return {
         "held": (max(held) - before) * 2**20,
-        "peak": (_peak() - peak) * 2**20,
+        "peak": (isolated.peak() - peak) * 2**20,
         "counted": counted,
     }
-
-
-def _resident() -> float:
-    """MiB of resident memory in use now."""
-    (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(line) / 1024
 
 
 def build(net: str) -> Any:

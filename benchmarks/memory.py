@@ -10,14 +10,11 @@ of several processes, for several numbers of threads that run operations side by
 from __future__ import annotations
 
 import json
-import os
-import re
 import statistics
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from benchmarks import isolated
 from benchmarks.nets import ACTIVATIONS, compiled_net, images
 from benchmarks.tables import by_kind
 from benchmarks.timing import quartiles
@@ -56,12 +53,8 @@ def measure(
 
 def _in_a_process(activation: str, **options: int) -> float:
     """What `peak_of_training` returns, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", activation, json.dumps(options)]
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
-    if done.returncode:
-        raise RuntimeError(f"{activation}, {options}: {done.stderr[-2000:]}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    found: float = isolated.run("memory", activation, json.dumps(options))
+    return found
 
 
 def report(results: dict[str, Any]) -> str:
@@ -85,25 +78,12 @@ def peak_of_training(
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     model = compiled_net(activation, normalised=normalised, side=side, layers=layers)
     x = images(8, side)
-    before = _peak()
+    before = isolated.peak()
     for _ in range(4):
         loss = model.train_on_batch(x, x)
     if not np.isfinite(loss):
         raise RuntimeError(f"expected a finite loss. Received: {loss}")
-    return _peak() - before
-
-
-def _peak() -> float:
-    """MiB of resident memory at most, of this program, or of the GPU's memory where there is one.
-
-    Not `resource.ru_maxrss`: on Linux that of the process that started this one counts in it.
-    """
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) / 2**20
-    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(line) / 1024
+    return isolated.peak() - before
 
 
 if __name__ == "__main__":

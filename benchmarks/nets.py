@@ -18,6 +18,30 @@ ACTIVATIONS = (
 )
 
 
+def activation_of(name: str, alpha: float = ALPHA, rank: int = 4) -> Any:
+    """An activation of `ACTIVATIONS`, for inputs of so many axes."""
+    import tensorflow as tf
+
+    from tf_leaky import LeakyReLU
+
+    keras = tf.keras.layers
+    trained = {"trainable_alpha": True}
+    prelu = {"alpha_initializer": tf.keras.initializers.Constant(alpha)}
+    all_axes, all_but_channels = [*range(1, rank)], [*range(1, rank - 1)] or None
+    return {
+        "Keras ReLU": keras.ReLU,
+        "ours, fixed": lambda: LeakyReLU(alpha),
+        "ours, one slope": lambda: LeakyReLU(alpha, **trained),
+        "ours, per channel": lambda: LeakyReLU(alpha, **trained, axis=-1),
+        "ours, per channel, unconstrained": lambda: LeakyReLU(
+            alpha, **trained, axis=-1, alpha_constraint=None
+        ),
+        "Keras LeakyReLU": lambda: keras.LeakyReLU(alpha),  # its argument has two names
+        "Keras PReLU, one slope": lambda: keras.PReLU(**prelu, shared_axes=all_axes),
+        "Keras PReLU, per channel": lambda: keras.PReLU(**prelu, shared_axes=all_but_channels),
+    }[name]()
+
+
 def compiled_net(activation: str, *, normalised: bool, side: int | None, layers: int = 20) -> Any:
     """A compiled model of (Conv2D of 32 channels, 3 x 3, then the activation), on square images.
 
@@ -29,29 +53,14 @@ def compiled_net(activation: str, *, normalised: bool, side: int | None, layers:
     """
     import tensorflow as tf
 
-    from tf_leaky import LeakyReLU
-
     keras = tf.keras.layers
-    initial = tf.keras.initializers.Constant(ALPHA)
-    make = {
-        "Keras ReLU": keras.ReLU,
-        "ours, fixed": lambda: LeakyReLU(ALPHA),
-        "ours, one slope": lambda: LeakyReLU(ALPHA, trainable_alpha=True),
-        "ours, per channel": lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1),
-        "ours, per channel, unconstrained": lambda: LeakyReLU(
-            ALPHA, trainable_alpha=True, axis=-1, alpha_constraint=None
-        ),
-        "Keras LeakyReLU": lambda: keras.LeakyReLU(ALPHA),
-        "Keras PReLU, one slope": lambda: keras.PReLU(initial, shared_axes=[1, 2, 3]),
-        "Keras PReLU, per channel": lambda: keras.PReLU(initial, shared_axes=[1, 2]),
-    }[activation]
     tf.keras.utils.set_random_seed(0)
     model = tf.keras.Sequential([tf.keras.Input((side, side, CHANNELS))])
     for _ in range(layers):
         model.add(keras.Conv2D(CHANNELS, 3, padding="same"))
         if normalised:
             model.add(keras.BatchNormalization())
-        model.add(make())
+        model.add(activation_of(activation))
     model.compile("sgd", "mse")
     return model
 

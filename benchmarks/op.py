@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.nets import activation_of
 from benchmarks.tables import by_kind
 from benchmarks.timing import interleaved, summary
-from tf_leaky import LeakyReLU
 
 ALPHA = 0.25
 SHAPES = {
@@ -22,15 +22,22 @@ SHAPES = {
     "4 M": (16, 64, 64, 64),
     "16 M": (64, 64, 64, 64),
 }
-# The shape of the slopes' gradient on (batch, height, width, channels): which axes share a slope.
+ALL, PER_CHANNEL = (0, 1, 2, 3), (0, 1, 2)  # axes of (batch, height, width, channels)
+
+
+def _of(name: str) -> Callable[[], Any]:
+    return functools.partial(activation_of, name, ALPHA)
+
+
+# What makes each, and which axes share a slope.
 RIVALS: dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]] = {
-    "fixed, ours": (lambda: LeakyReLU(ALPHA), None),
+    "fixed, ours": (_of("ours, fixed"), None),
     "fixed, tf.nn.leaky_relu": (lambda: lambda x: tf.nn.leaky_relu(x, ALPHA), None),
-    "fixed, Keras LeakyReLU": (lambda: stock_leaky_relu(), None),
-    "one slope, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True), (0, 1, 2, 3)),
-    "one slope, Keras PReLU": (lambda: prelu([1, 2, 3]), (0, 1, 2, 3)),
-    "per channel, ours": (lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1), (0, 1, 2)),
-    "per channel, Keras PReLU": (lambda: prelu([1, 2]), (0, 1, 2)),
+    "fixed, Keras LeakyReLU": (_of("Keras LeakyReLU"), None),
+    "one slope, ours": (_of("ours, one slope"), ALL),
+    "one slope, Keras PReLU": (_of("Keras PReLU, one slope"), ALL),
+    "per channel, ours": (_of("ours, per channel"), PER_CHANNEL),
+    "per channel, Keras PReLU": (_of("Keras PReLU, per channel"), PER_CHANNEL),
 }
 EARLY = "graph, upstream early"  # so that the two passes may run side by side, as in no net
 # What is divided by what.
@@ -46,17 +53,6 @@ MODES: dict[str, Callable[[Any], Any]] = {
     "XLA": lambda step: tf.function(step, autograph=False, jit_compile=True),
     "eager": lambda step: step,
 }
-
-
-def prelu(shared_axes: list[int]) -> Any:
-    """Keras PReLU of slope 0.25, by default 0."""
-    initial = tf.keras.initializers.Constant(ALPHA)
-    return tf.keras.layers.PReLU(initial, shared_axes=shared_axes)
-
-
-def stock_leaky_relu() -> Any:
-    """Keras LeakyReLU of slope 0.25."""
-    return tf.keras.layers.LeakyReLU(ALPHA)  # its first argument has another name in each Keras
 
 
 def measure(*, rounds: int, shapes: dict[str, tuple[int, ...]], progress: Any) -> dict[str, Any]:

@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.nets import ALPHA, CHANNELS, images
+from benchmarks.nets import CHANNELS, activation_of, images
 from benchmarks.tables import table
 from benchmarks.timing import interleaved_medians
-from tf_leaky import LeakyReLU, export_saved_model, freeze
+from tf_leaky import export_saved_model, freeze
 from tf_leaky.serving.running import SavedModel
 
-# Each makes an activation; the net is frozen where the name says so.
-RIVALS: dict[str, Callable[[], Any]] = {
-    "convolutions alone": lambda: tf.keras.layers.Activation("linear"),
-    "Keras LeakyReLU": lambda: tf.keras.layers.LeakyReLU(ALPHA),
-    "ours, fixed": lambda: LeakyReLU(ALPHA),
-    "Keras PReLU, one slope": lambda: _prelu([1, 2, 3]),
-    "ours, one slope": lambda: LeakyReLU(ALPHA, trainable_alpha=True),
-    "ours, one slope, frozen": lambda: LeakyReLU(ALPHA, trainable_alpha=True),
-    "Keras PReLU, per channel": lambda: _prelu([1, 2]),
-    "ours, per channel": lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1),
-    "ours, per channel, frozen": lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1),
-}
+# The net is frozen where the name says so.
+RIVALS = (
+    "convolutions alone",
+    "Keras LeakyReLU",
+    "ours, fixed",
+    "Keras PReLU, one slope",
+    "ours, one slope",
+    "ours, one slope, frozen",
+    "Keras PReLU, per channel",
+    "ours, per channel",
+    "ours, per channel, frozen",
+)
 RATIOS = {
     "one slope, frozen / Keras LeakyReLU": ("ours, one slope, frozen", "Keras LeakyReLU"),
     "one slope, frozen / Keras PReLU": ("ours, one slope, frozen", "Keras PReLU, one slope"),
@@ -45,11 +44,6 @@ RATIOS = {
 }
 
 
-def _prelu(shared_axes: list[int]) -> Any:
-    initial = tf.keras.initializers.Constant(ALPHA)
-    return tf.keras.layers.PReLU(initial, shared_axes=shared_axes)
-
-
 def measure(
     *, rounds: int, progress: Any, layers: int = 6, side: int = 64, count: int = 8
 ) -> dict[str, Any]:
@@ -58,12 +52,13 @@ def measure(
     progress.start("Exports", len(RIVALS))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
         requests = {}
-        for number, (name, make) in enumerate(RIVALS.items()):
+        for number, name in enumerate(RIVALS):
             tf.keras.utils.set_random_seed(0)
             model = tf.keras.Sequential([tf.keras.Input((side, side, CHANNELS), name="x")])
             for _ in range(layers):
                 model.add(tf.keras.layers.Conv2D(CHANNELS, 3, padding="same"))
-                model.add(make())
+                if name != "convolutions alone":
+                    model.add(activation_of(name.removesuffix(", frozen")))
             if name.endswith("frozen"):
                 model = freeze(model)
             version = export_saved_model(model, Path(folder) / str(number))

@@ -8,17 +8,16 @@ outputs of one layer: all buffers, inputs and gradients of weights included.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import isolated
+from benchmarks.nets import ALPHA, activation_of
 from benchmarks.tables import table, turned
 
-ALPHA = 0.1
 NETS = ("Conv2D", "Conv2D, BN", "Dense", "Dense, BN")
 FUSED = "BatchNormLeakyReLU"
 PEERS = {  # of ours, by kind of slope
@@ -34,15 +33,8 @@ def measure(*, progress: Any, layers: int = 6, nets: tuple[str, ...] = NETS) -> 
     for net in nets:
         progress.start(f"Buffers by XLA, {net}", 1)
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.xla", net, str(layers), folder]
-            quiet = os.environ | {
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "XLA_FLAGS": f"--xla_dump_to={folder}",
-            }
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
-        if done.returncode:
-            raise RuntimeError(f"{net}: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+            flags = {"XLA_FLAGS": f"--xla_dump_to={folder}"}
+            found = isolated.run("xla", net, layers, folder, **flags)
         for kind, peer in PEERS.items():
             found[f"ours / peer, {kind}"] = found[f"ours, {kind}"] / found[peer]
         if FUSED in found:
@@ -61,34 +53,25 @@ def buffers(net: str, layers: int, folder: Path) -> dict[str, float]:
     """Outputs of one layer that the step of each activation takes, from reports in `folder`."""
     import tensorflow as tf
 
-    from tf_leaky import BatchNormLeakyReLU, LeakyReLU
+    from tf_leaky import BatchNormLeakyReLU
 
     keras = tf.keras.layers
     is_dense = net.startswith("Dense")
     shape = (1024, 256) if is_dense else (8, 32, 32, 32)
-    rows_and_columns = [] if is_dense else [1, 2]
-    initial = tf.keras.initializers.Constant(ALPHA)
-    activations = {
-        "Keras ReLU": keras.ReLU,
-        "Keras LeakyReLU": lambda: keras.LeakyReLU(ALPHA),
-        "ours, fixed": lambda: LeakyReLU(ALPHA),
-        "Keras PReLU, one slope": lambda: keras.PReLU(initial, shared_axes=[*range(1, len(shape))]),
-        "ours, one slope": lambda: LeakyReLU(ALPHA, trainable_alpha=True),
-        "Keras PReLU, per channel": lambda: keras.PReLU(
-            initial, shared_axes=rows_and_columns or None
-        ),
-        "ours, per channel": lambda: LeakyReLU(ALPHA, trainable_alpha=True, axis=-1),
-    }
+    names = [*PEERS.values(), *(f"ours, {kind}" for kind in PEERS), "Keras ReLU"]
     if net.endswith("BN"):
-        activations[FUSED] = lambda: BatchNormLeakyReLU(alpha=ALPHA)
+        names.append(FUSED)
     results = {}
-    for name, activation in activations.items():
+    for name in names:
         model = tf.keras.Sequential([tf.keras.Input(shape[1:])])
         for _ in range(layers):
             model.add(keras.Dense(256) if is_dense else keras.Conv2D(32, 3, padding="same"))
             if net.endswith("BN") and name != FUSED:
                 model.add(keras.BatchNormalization())
-            model.add(activation())
+            if name == FUSED:
+                model.add(BatchNormLeakyReLU(alpha=ALPHA))
+            else:
+                model.add(activation_of(name, rank=len(shape)))
         before = set(folder.iterdir())
         _step(model)(tf.zeros(shape))
         reports = [
