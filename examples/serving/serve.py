@@ -154,7 +154,9 @@ def _command(found, base_path, name, addresses, container):
             *["--mount", f"type=bind,source={base_path},target=/models/{name},readonly"],
             *["--env", f"MODEL_NAME={name}", _image(), MORE_CALLS],
         ]
-    program = [BINARY] if found.kind == "binary" else [sys.executable, STAND_IN]
+    program = [BINARY]
+    if found.kind == "stand-in":  # which still starts if this process is killed meanwhile
+        program = [sys.executable, STAND_IN, f"--parent={os.getpid()}"]
     flags = [f"--port={grpc}", f"--rest_api_port={rest}"]
     return [*program, *flags, f"--model_name={name}", f"--model_base_path={base_path}", MORE_CALLS]
 

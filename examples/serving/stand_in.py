@@ -273,15 +273,16 @@ def main():
     parser.add_argument("--port", type=int, default=0, help="of gRPC")
     parser.add_argument("--rest_api_port", type=int, default=0)
     parser.add_argument("--grpc_max_threads", type=int, default=GRPC_THREADS)
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="ends with this process")
     given = parser.parse_args()
-    parent, stopped = os.getppid(), threading.Event()
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     model = Model(given.model_name, given.model_base_path)
     ports = given.rest_api_port, given.port
     with serving(model, *ports, given.grpc_max_threads) as (rest, over_grpc):
         print(f"{WHAT}: REST on {rest}, gRPC on {over_grpc}", flush=True)
-        while not stopped.wait(0.5) and os.getppid() == parent:
+        while not stopped.wait(0.5) and os.getppid() == given.parent:
             pass
 
 

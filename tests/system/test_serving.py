@@ -184,6 +184,11 @@ def test_make_serve_exports_serves_asks_compares_and_stops(trained, path):
     assert printed.count("20 requests in") == 2
 
 
+def test_stand_in_ends_if_its_parent_ended_while_it_started():
+    toy = ("--model_name=toy", f"--model_base_path={TOY}")
+    run_python(stand_in.__file__, *toy, "--parent=1")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_no_server_is_left_when_make_serve_is_killed(number, status, trained, path):
