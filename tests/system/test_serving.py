@@ -184,6 +184,7 @@ def test_make_serve_exports_serves_asks_compares_and_stops(trained, path):
     assert printed.count("20 requests in") == 2
 
 
+@pytest.mark.slow
 def test_stand_in_ends_if_its_parent_ended_while_it_started():
     toy = ("--model_name=toy", f"--model_base_path={TOY}")
     run_python(stand_in.__file__, *toy, "--parent=1")
