@@ -11,18 +11,16 @@ FOR_CHANNELS = "alpha to be one number, or one for each channel"
 WRONG = [
     ({"alpha": 0.0}, ValueError, r"alpha to be at least 0\.001.*alpha=0\.0\."),
     ({"alpha": -0.1, "trainable_alpha": True}, ValueError, r"alpha to be at least 0\.001"),
-    ({"alpha": float("inf")}, ValueError, "alpha to be finite in float32"),
-    ({"alpha": "0.1"}, TypeError, "alpha to be a real number"),
     ({"alpha": [0.1, 0.2]}, ValueError, rf"{FOR_CHANNELS}.*alpha_axis=None\. Give alpha_axis=-1"),
     ({"alpha": [[0.1, 0.2]], "alpha_axis": -1}, ValueError, FOR_CHANNELS),
     ({"trainable_alpha": 1}, TypeError, "trainable_alpha to be True or False"),
     ({"axis": "last"}, TypeError, r"axis to be an integer\. Received: axis='last'"),
-    ({"axis": [1, 2]}, TypeError, r"axis to be an integer\. Received: axis=\[1, 2\]"),
-    ({"alpha_axis": 1.5}, TypeError, "alpha_axis to be an integer"),
     ({"momentum": "0.9"}, TypeError, r"momentum to be a real number.*momentum='0\.9'"),
-    ({"epsilon": None}, TypeError, "epsilon to be a real number.*epsilon=None"),
     ({"renorm": True}, ValueError, "no batch renormalisation.*renorm=True"),
-    ({"alpha_constraint": "no"}, ValueError, 'alpha_constraint to be "positive", None or a Keras'),
+    *(
+        ({f"{of}_{kind}": "no"}, ValueError, f"{of}_{kind} to be None or a Keras {kind}.*='no'")
+        for of, kind in (("gamma", "initializer"), ("beta", "regularizer"), ("gamma", "constraint"))
+    ),
     ({"dtype": "int32"}, TypeError, "dtype to be of float16, bfloat16, float32 or float64"),
 ]
 
@@ -31,12 +29,6 @@ WRONG = [
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=f"(?s)^BatchNormLeakyReLU: expected {message}"):
         BatchNormLeakyReLU(**arguments)
-
-
-@pytest.mark.parametrize("kind", ["initializer", "constraint"])
-def test_unknown_parts_are_refused_by_keras(kind):
-    with pytest.raises(ValueError, match=rf"{kind}.*\bno\b"):
-        BatchNormLeakyReLU(**{f"gamma_{kind}": "no"})
 
 
 @pytest.mark.parametrize(

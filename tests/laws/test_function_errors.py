@@ -1,62 +1,59 @@
 """Bad input to `leaky_relu`: a clear error, as early as it can be known."""
 
-import decimal
 import fractions
 import importlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from wrong import ArrayThatFails, graph_tensor, in_itself
 
 from tf_leaky import leaky_relu
+from tf_leaky.checks import said
+
+
+def tensor_of_a_graph():
+    """A tensor that a user kept from a graph that is gone."""
+    kept = []
+    tf.function(lambda x: kept.append(x + 1) or x)(tf.ones([2, 3]))
+    return kept[0]
+
+
+class WithoutRepr:
+    def __repr__(self):
+        raise OSError
+
 
 X = tf.constant([-1.0, 2.0])
-WRONG_DTYPE = ([1, 2], 1, np.array([3]), tf.constant([1j]), tf.constant([True]), "text")
-NO_TENSOR = (
-    *(None, object(), tf.ragged.constant([[1.0], []]), tf.sparse.from_dense([[1.0]])),
-    *(in_itself(), ArrayThatFails(), graph_tensor()),
-)
-NO_NUMBERS = (
-    *(True, np.True_, np.array([True, False]), "0.1", ["0.1"], None, [None, 0.1], 1j, {}),
-    *(b"0.1", bytearray(b"0.1"), object(), decimal.Decimal("0.1"), [[0.1], [0.2, 0.3]]),
-    *([True, 10**400], np.zeros(0, bool), np.array([True, 2], object), [[0.5], [np.False_]]),
-    *([tf.Variable(0.1), 0.2], (tf.constant(0.1),), in_itself(), ArrayThatFails()),
-    *(["x" * 1000] * 1000, "x" * 10**6),
-)
-NOT_FINITE = (
-    *(float("nan"), float("inf"), -float("inf"), np.float32("nan"), 1e39, 10**400, 10**5000),
-    *([0.1, np.inf], [np.nan] * 10**5),
-)
-UNFIT = (((2,), (3,)), ((2, 1), (3,)), ((2,), (1, 2)), ((2,), (1, 1, 2)), ((), (1,)), ((3,), (0,)))
 # Arguments, the error, and what it says after "leaky_relu: expected ".
 WRONG = [
-    *(({"x": x}, TypeError, r"x to be of float16, .*x\.dtype='\w+'\. Cast") for x in WRONG_DTYPE),
-    *(({"x": x}, TypeError, "x to be a tensor .*Received: x=.* of type ") for x in NO_TENSOR),
     *(
-        ({"alpha": a}, TypeError, "alpha to be a real number.* Received: alpha=")
-        for a in NO_NUMBERS
-    ),
-    *(({"alpha": a}, ValueError, r"alpha to be finite in float32\..*: alpha=") for a in NOT_FINITE),
-    *(
-        ({"alpha": tf.constant(a)}, TypeError, r"alpha to be of float16.*alpha\.dtype=")
-        for a in (1, True, "a")
-    ),
-    ({"alpha": graph_tensor()}, TypeError, "alpha to be a tensor .*Received: alpha="),
-    *(
-        ({"positive_alpha": each}, TypeError, r"positive_alpha to be True or False\. Received: pos")
-        for each in (1, None, "yes", np.True_, tf.constant(True))
+        ({"x": x}, TypeError, r"x to be of float16, .*x\.dtype='\w+'\. Cast")
+        for x in ([1, 2], tf.constant([True]), "text")
     ),
     *(
-        (
-            {"x": tf.ones(x), "alpha": tf.ones(alpha), "positive_alpha": positive},
-            *(
-                ValueError,
-                r"the shape of alpha to br.* Received: alpha\.shape=.*, x\.shape=.*Give one",
-            ),
+        ({"x": x}, TypeError, "x to be a tensor .*Received: x=.* of type ")
+        for x in (None, tf.ragged.constant([[1.0], []]), WithoutRepr(), tensor_of_a_graph())
+    ),
+    *(
+        ({"alpha": alpha}, TypeError, "alpha to be a real number.* Received: alpha=")
+        for alpha in (True, "0.1", None, 1j, [True, 10**400], [tf.Variable(0.1), 0.2], "x" * 10**6)
+    ),
+    *(
+        ({"alpha": alpha}, ValueError, rf"alpha to be finite in float32\. Received: alpha={shown}")
+        for alpha, shown in (
+            (float("nan"), "nan"),
+            (1e39, r"1e\+39"),
+            ([0.1, np.inf], r"\[0.1, inf\]"),
+            (10**5000, "<an integer of 16610 bits>"),
+            ([np.nan] * 10**5, r"\[nan, .*\.\.\."),
         )
-        for x, alpha in UNFIT
-        for positive in (False, True)
+    ),
+    ({"alpha": tf.constant(1)}, TypeError, r"alpha to be of float16.*alpha\.dtype="),
+    ({"alpha": tensor_of_a_graph()}, TypeError, "alpha to be a tensor .*Received: alpha="),
+    ({"positive_alpha": 1}, TypeError, r"positive_alpha to be True or False\. Received: pos"),
+    *(
+        ({"x": tf.ones(x), "alpha": tf.ones(alpha)}, ValueError, r"the shape of alpha to br.*Give")
+        for x, alpha in (((2,), (3,)), ((2, 1), (3,)), ((2,), (1, 2)), ((), (1,)), ((3,), (0,)))
     ),
 ]
 
@@ -68,18 +65,13 @@ def test_wrong_arguments(arguments, error, message):
     assert len(str(raised.value)) < 600
 
 
-def in_a_graph(x):
-    """Where a function that is traced reaches for an x from outside."""
-    return tf.function(lambda: leaky_relu(x), autograph=False)()
-
-
 @pytest.mark.parametrize("package", ["keras", "tf_keras"])
 def test_symbolic_x_is_sent_to_the_layer(package):
     """Of `tf.keras`, and of the Keras that it isn't."""
     x = importlib.import_module(package).Input((3,))
-    for call in (leaky_relu, in_a_graph):
+    for call in (leaky_relu, tf.function(lambda: leaky_relu(x), autograph=False)):
         with pytest.raises(TypeError, match=r"symbolic Keras tensors, use the layer tf_leaky\."):
-            call(x)
+            call(*[x] * (call is leaky_relu))
 
 
 def test_what_does_not_fit_is_known_while_tracing():
@@ -101,6 +93,11 @@ def test_alpha_is_finite_in_the_dtype_of_x(dtype, too_large, largest):
         leaky_relu(x, too_large)
 
 
-@pytest.mark.parametrize("alpha", [1e300, 10**30, fractions.Fraction(1, 4)])
+@pytest.mark.parametrize("alpha", [10**30, fractions.Fraction(1, 4)])
 def test_numbers_of_every_kind_are_slopes(alpha):
     assert float(leaky_relu(tf.constant([-1.0], tf.float64), alpha)[0]) == -float(alpha)
+
+
+def test_long_errors_of_models_are_cut_in_the_middle():
+    assert said(ValueError("a" * 1000)) == "a" * 1000
+    assert said(ValueError("a" * 900 + "b" * 900)) == "a" * 500 + " ... " + "b" * 500

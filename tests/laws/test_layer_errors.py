@@ -10,32 +10,26 @@ from conftest import KERAS_3
 from tf_leaky import LeakyReLU
 from tf_leaky.conversion.frozen import FrozenLeakyReLU
 
-NOT_FINITE = (
-    *((float("nan"), "float32"), (np.inf, "float64"), (1e39, "float32")),
-    *((7e4, "float16"), (7e4, "mixed_float16")),
-)
-SMALL = {"trainable_alpha": True, "axis": -1}
 CONSTRAINTS = (
-    *("no such", 3, np.ones(2), object(), object, LeakyReLU(), tf.keras.regularizers.L2(0.1)),
+    *("no such", 3, object, LeakyReLU(), tf.keras.regularizers.L2(0.1)),
     {"class_name": "MaxNorm", "config": {"no_such": 1}},
     {"class_name": "get", "config": {}},
 )
-REGULARIZERS = ("no such", 3, object(), tf.keras.Sequential(), tf.keras.constraints.NonNeg())
 # For an argument: the error, what it says after "LeakyReLU: expected ", and what is wrong.
 KNOWN_AT_CONSTRUCTION = {
     "alpha": [
-        (TypeError, "alpha to be a real number", (True, "0.1", None, tf.Variable(0.1))),
+        (TypeError, "alpha to be a real number", (True, "0.1", None)),
         (ValueError, r"alpha to be one number if axis is None\. Received: alpha=\[", ([0.1, 0.2],)),
     ],
     "negative_slope": [(TypeError, r"alpha, which .*=0\.2\. Give alpha=0\.2", (0.2,))],
     "trainable_alpha": [
-        (TypeError, r"trainable_alpha to be True or False\. Received: tr", (1, None, "yes"))
+        (TypeError, r"trainable_alpha to be True or False\. Received: tr", (1, "yes"))
     ],
     "axis": [
         (
             TypeError,
             r"axis to be None, an integer or a list of integers\. Received",
-            (1.0, "1", [], [1, None], True, [False], {1}),
+            (1.0, "1", [], True, [False]),
         ),
         (ValueError, r"axis without the batch axis, 0\. Received: axis=", (0, (1, 0))),
         (ValueError, r"axis to name each axis once\. Received: axis=\(1, 2, 1\)", ((1, 2, 1),)),
@@ -44,7 +38,7 @@ KNOWN_AT_CONSTRUCTION = {
         (ValueError, 'alpha_constraint to be "positive", None or a Keras constr', CONSTRAINTS)
     ],
     "alpha_regularizer": [
-        (ValueError, "alpha_regularizer to be None or a Keras regularizer", REGULARIZERS)
+        (ValueError, "alpha_regularizer to be None or a Keras regularizer", ("no such", 3))
     ],
     "dtype": [(TypeError, "dtype to be of float16, .*dtype='(int32|string)'", ("int32", "string"))],
 }
@@ -57,11 +51,15 @@ WRONG = [
     ),
     *(
         ({"alpha": alpha, "dtype": dtype}, ValueError, "alpha to be finite in float")
-        for alpha, dtype in NOT_FINITE
+        for alpha, dtype in ((np.nan, "float32"), (1e39, "float32"), (7e4, "mixed_float16"))
     ),
     *(
-        ({"alpha": alpha, **SMALL}, ValueError, r"alpha to be at least 0\.001.*constraint=None")
-        for alpha in (9e-4, 0.0, -0.5, [0.5, 9e-4])
+        (
+            {"alpha": alpha, "trainable_alpha": True, "axis": -1},
+            ValueError,
+            r"alpha to be at least 0\.001.*constraint=None",
+        )
+        for alpha in (9e-4, -0.5, [0.5, 9e-4])
     ),
 ]
 
@@ -84,7 +82,7 @@ def test_arguments(arguments, error, message):
         ({"alpha": [0.1, 0.2], "axis": -1}, (None, 3), ValueError, r"a number or of shape \(3,\)"),
         *(
             ({}, shape, TypeError, "one input tensor")
-            for shape in (3, "3", {"a": 3}, (None, "3"), (None, -3), {3}, [(None, 2), (None, 2)])
+            for shape in (3, (None, "3"), [(None, 2), (None, 2)])
         ),
     ],
 )
@@ -93,31 +91,32 @@ def test_input_shapes(arguments, shape, error, message):
         LeakyReLU(**arguments).build(shape)
 
 
-@pytest.mark.parametrize("config", [None, "text", [1], np.array([]), {1: 2}], ids=repr)
+@pytest.mark.parametrize("config", [None, {1: 2}], ids=repr)
 def test_config_that_is_none(config):
     with pytest.raises(TypeError, match=r"LeakyReLU: expected config to be a dict .*: config="):
         LeakyReLU.from_config(config)
 
 
-@pytest.mark.parametrize("symbolic", [True, False])
-@pytest.mark.parametrize("dtype", ["int32", "bool"])
-def test_inputs_of_a_wrong_dtype(symbolic, dtype):
-    inputs = tf.keras.Input((2,), dtype=dtype) if symbolic else tf.zeros([1, 2], dtype)
-    with pytest.raises(TypeError, match=f"to be of float16, .*dtype='{dtype}'"):
+@pytest.mark.parametrize(
+    "inputs",
+    [tf.zeros([1, 2], "int32"), tf.keras.Input((2,), dtype="bool")],
+    ids=["eager", "Input"],
+)
+def test_inputs_of_a_wrong_dtype(inputs):
+    with pytest.raises(TypeError, match=r"to be of float16, .*dtype='(int32|bool)'"):
         LeakyReLU()(inputs)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, lambda inputs: dict(enumerate(inputs))])
 @pytest.mark.parametrize("inputs", [tf.ones([2, 2]), tf.keras.Input((2,))], ids=["tensor", "Input"])
 @pytest.mark.parametrize("built", [False, True])
-def test_several_inputs(kind, inputs, built):
+def test_several_inputs(inputs, built):
     """A layer that is built would stack a list in silence."""
     layer = LeakyReLU()
     if built:
         layer.build((None, 2))
-    for several in ([inputs], [inputs, inputs]):
+    for several in ([inputs], (inputs, inputs), {"x": inputs}):
         with pytest.raises(TypeError, match=r"expected one input tensor\. Received: input"):
-            layer(kind(several))
+            layer(several)
 
 
 def test_input_that_no_longer_fits_the_slopes():

@@ -2,7 +2,7 @@
 
 import io
 import sys
-import types
+import weakref
 
 import numpy as np
 import pytest
@@ -67,17 +67,24 @@ def test_dead_units_of_relu_are_found_and_leaky_relu_has_none(slope, inside):
 
 
 def test_reading_leaves_the_model_as_it_was():
-    model = with_dead_units("relu", inside=True)
-    relu, before = model.layers[0].activation, model.predict(X, verbose=0)
-    other = with_dead_units(layers.PReLU())
-    weights = [id(weight) for weight in other.weights]
+    errors = []
+
+    def raises(model, x):
+        x = model.dense(model.relu(x))
+        for error in errors:
+            raise error
+        return x
+
+    model = Calls(raises)
+    expected, function = model(X).numpy(), model.dense.activation
     look(model)
-    (seen,) = look(other).values()
-    assert seen.slopes.tolist() == [0.0] * 4
-    assert model.layers[0].activation is relu
-    assert "call" not in vars(other.layers[1])
-    assert [id(weight) for weight in other.weights] == weights
-    np.testing.assert_array_equal(model.predict(X, verbose=0), before)
+    errors.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        look(model)
+    assert "call" not in vars(model.relu)
+    assert model.dense.activation is function
+    errors.clear()
+    np.testing.assert_array_equal(model(X), expected)
 
 
 def images_model():
@@ -89,34 +96,64 @@ def images_model():
     return tf.keras.Model(x, y)
 
 
-def test_activations_are_found_wherever_they_are():
-    images = np.random.default_rng(1).normal(size=(5, 6, 6, 1)).astype("float32")
-    assert list(look(images_model(), images)) == ["conv", "shared", "shared (call 2)"]
-    model = Calls(lambda model, x: model.dense(block(x)))
-    model.block = block = images_model()
-    model(images)
-    assert set(look(model, images)) == {"conv", "shared", "shared (call 2)", "dense"}
-    stock = sequential(
-        layers.TimeDistributed(layers.Dense(3, activation="relu", name="inner")),
-        layers.LSTM(3, name="loop"),
-        layers.Dense(2, name="linear"),
-        layers.Activation("elu", name="elu"),
-        shape=(4, 2),
-    )
-    found = look(stock, np.zeros((3, 4, 2), "float32"))
-    assert "elu" in found
-    assert "loop" not in found
+def stock_parts():
+    inner = layers.Dense(3, activation="relu", name="inner")
+    others = [layers.LSTM(3, name="loop", return_sequences=True), layers.Dense(2, name="linear")]
+    last = layers.Activation("elu", name="elu")
+    return sequential(layers.TimeDistributed(inner), *others, last, shape=(4, 2))
+
+
+def subclassed():
+    model = Calls(lambda model, x: model.dense(model.block(x)))
+    model.block = images_model()
+    model(IMAGES)
+    return model
+
+
+IMAGES = np.random.default_rng(1).normal(size=(5, 6, 6, 1)).astype("float32")
+# A model, what it takes, and the names of the activations in it.
+FOUND = {
+    "a graph": (images_model, IMAGES, ["conv", "shared", "shared (call 2)"]),
+    "subclassed": (subclassed, IMAGES, ["conv", "shared", "shared (call 2)", "dense"]),
+    "stock layers": (stock_parts, np.zeros((3, 4, 2), "float32"), ["inner", "elu"]),
+    "a layer as activation": (
+        lambda: with_dead_units(layers.Activation(LeakyReLU(0.2, name="leaky"))),
+        X,
+        ["leaky"],
+    ),
+    "two of one name": (
+        lambda: sequential(*(sequential(layers.ReLU(name="a")) for _ in range(2))),
+        X,
+        ["a", "a #2"],
+    ),
+    "those that mix elements": (
+        lambda: sequential(
+            layers.ReLU(name="relu"),
+            layers.Dense(2, activation="softmax"),
+            layers.Dense(4, activation=lambda x: x[..., :2], name="halves"),
+        ),
+        X,
+        ["relu"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "data", "names"), FOUND.values(), ids=FOUND)
+def test_activations_are_found_wherever_they_are(make, data, names):
+    assert sorted(look(make(), data)) == sorted(names)
 
 
 def test_named_layers_are_read_only():
-    model, images = images_model(), np.zeros((2, 6, 6, 1), "float32")
-    assert list(look(model, images, "conv")) == ["conv"]
-    assert list(look(model, images, ["conv"])) == ["conv"]
-    assert "shared" in look(model, images, model.get_layer("shared"))
+    model = images_model()
+    for named in ("conv", ["conv"], model.get_layer("conv")):
+        assert list(look(model, IMAGES, named)) == ["conv"]
     with pytest.raises(ValueError, match=r"layers that are activations, which keep the shape"):
-        look(model, images, [model.layers[-1]])
+        look(model, IMAGES, [model.layers[-1]])
     with pytest.raises(ValueError, match=r"expected layers to name activations.*It has conv, shar"):
-        look(model, images, "nope")
+        look(model, IMAGES, "nope")
+    for part, shape in ((layers.Dense(2, activation="softmax"), (2,)), (layers.LSTM(3), (4, 2))):
+        with pytest.raises(ValueError, match="expected a model with activations"):
+            look(sequential(part, shape=shape), np.zeros((2, *shape), "float32"))
 
 
 class Batches(tf.keras.utils.Sequence):
@@ -146,12 +183,18 @@ def test_data_of_every_kind_gives_the_same():
         np.testing.assert_array_equal(seen.dead, expected.dead)
 
 
-def test_slopes_and_zero_gradients_of_stock_activations():
-    (seen,) = look(with_dead_units(layers.LeakyReLU(0.25))).values()
-    assert seen.slopes.tolist() == [0.25]
-    (seen,) = look(with_dead_units(layers.Activation(tf.stop_gradient))).values()
-    assert seen.slopes is None
-    assert not seen.dead.any()  # they send something on
+@pytest.mark.parametrize(
+    ("activation", "slopes"),
+    [
+        (layers.LeakyReLU(0.25), [0.25]),
+        (layers.PReLU(), [0.0] * 4),
+        (layers.Activation(tf.stop_gradient), None),  # whose units return something
+    ],
+)
+def test_slopes_of_stock_activations(activation, slopes):
+    (seen,) = look(with_dead_units(activation)).values()
+    assert (seen.slopes is None) if slopes is None else (seen.slopes.tolist() == slopes)
+    assert seen.dead.any() == (slopes == [0.0] * 4)
 
 
 @pytest.mark.parametrize("axis", [-1, 1])
@@ -186,64 +229,41 @@ def test_several_inputs_are_taken():
     assert seen.share_negative == pytest.approx((X < 0).mean())
 
 
-def test_models_without_activations_are_refused():
-    softmax, loop = layers.Dense(2, activation="softmax"), layers.LSTM(3)
-    for part, shape in ((softmax, (2,)), (loop, (4, 2))):
-        with pytest.raises(ValueError, match="expected a model with activations"):
-            look(sequential(part, shape=shape), np.zeros((2, *shape), "float32"))
+def in_a_loop(model, x):
+    return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, model.relu(y)), (0, x))[1]
 
 
-class Within(tf.keras.Model):
-    """Calls a ReLU within something that has a graph of its own, then a LeakyReLU outside of it."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.relu, self.leaky = layers.ReLU(name="relu"), LeakyReLU(0.1, name="leaky")
-        self.kind, self.traces = kind, 0
-        self.traced = tf.function(self.count)
-
-    def count(self, x):
-        self.traces += 1
-        return self.relu(x)
-
-    def call(self, x):
-        if self.kind == "loop":
-            x = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, self.relu(y)), (0, x))[1]
-        elif self.kind == "branch":
-            x = tf.cond(tf.reduce_sum(x) > 0, lambda: self.relu(x), lambda: x)
-        else:
-            x = self.traced(x)
-        return self.leaky(x)
+def in_a_branch(model, x):
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: model.relu(x), lambda: x)
 
 
-@pytest.mark.parametrize("kind", ["loop", "branch", "function"])
-def test_what_has_a_graph_of_its_own_is_left_alone(kind):
-    model = Within(kind)
+def in_a_function(model, x):
+    return tf.function(model.relu)(x)
+
+
+@pytest.mark.parametrize("within", [in_a_loop, in_a_branch, in_a_function])
+def test_what_has_a_graph_of_its_own_is_left_alone(within):
+    model = Calls(lambda model, x: model.other(within(model, x)))
     expected = model(X).numpy()
-    assert list(look(model)) == ["leaky"]
+    assert list(look(model)) == ["other"]
     with pytest.raises(ValueError, match=r"outside of loops, branches and .* Received: relu\."):
-        look(model, layers=["leaky", "relu"])
+        look(model, layers=["other", "relu"])
     np.testing.assert_array_equal(model(X), expected)
-    if kind == "function":  # what it traced for the probe, it keeps, without anything of the probe
-        traces = model.traces
-        graph = model.traced.get_concrete_function(tf.TensorSpec((32, 2))).graph
-        assert model.traces == traces
-        assert not any("Grad" in each.type for each in graph.get_operations())
 
 
-def relu_by_keyword(model, x):
+def by_keyword(model, x):
     return model.relu(inputs=x)
 
 
-def relu_of_what_it_reads(model, x):
+def run_eagerly(model, x):
     return model.relu(x - float(x.numpy().min()) * 0)
 
 
-@pytest.mark.parametrize("function", [relu_by_keyword, relu_of_what_it_reads])
+@pytest.mark.parametrize("function", [by_keyword, run_eagerly])
 def test_inputs_by_keyword_and_models_that_run_eagerly_are_read(function):
     model = Calls(function)
     model(X)
-    model.compile(loss="mse", run_eagerly=function is relu_of_what_it_reads)
+    model.compile(loss="mse", run_eagerly=function is run_eagerly)
     assert look(model)["relu"].share_negative == pytest.approx((X < 0).mean())
 
 
@@ -258,28 +278,6 @@ def test_steps_of_time_distributed_are_one():
     assert seen.before.counts.sum() == before.size
     assert seen.share_negative == pytest.approx((before < 0).mean())
     assert seen.dead.tolist() == [True, False, False]
-
-
-def test_activations_that_hold_a_layer_are_read_once():
-    leaky = LeakyReLU(0.2, name="leaky")
-    assert list(look(with_dead_units(layers.Activation(leaky)))) == ["leaky"]
-
-
-def test_activations_of_one_name_are_numbered():
-    parts = [sequential(layers.ReLU(name="a")) for _ in range(2)]
-    assert list(look(sequential(*parts))) == ["a", "a #2"]
-
-
-def test_activations_that_mix_elements_are_passed_over():
-    def halves(x):
-        return x[..., :2]
-
-    soft = layers.Dense(2, activation="softmax")
-    dense = layers.Dense(4, activation=halves, name="halves")
-    model = sequential(layers.ReLU(name="relu"), soft, dense)
-    assert list(look(model)) == ["relu"]
-    with pytest.raises(ValueError, match=r"which keep the shape\. Received: 'halves'"):
-        look(model, layers="halves")
 
 
 def test_units_of_axes_without_a_size_of_their_own():
@@ -299,29 +297,20 @@ def test_units_of_axes_without_a_size_of_their_own():
     assert seen["other"].dead.tolist() == [True, False]
 
 
-def test_histograms_of_wide_and_odd_numbers():
-    x = np.float32([[0, -0.0, 1e-30, -1e-30, 1, -1, 3e38, -3e38, np.inf, -np.inf, np.nan, 5]])
-    model = sequential(layers.ReLU(), shape=(12,))
-    (seen,) = look(model, np.concatenate([x[:, ::-1] * 1e-20, x])).values()
-    assert seen.before.counts.sum() == 2 * 9
-    edges, counts = seen.before.cropped(60, share=1)
-    assert counts.sum() == 18
-    assert 0 in edges
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_histograms_are_those_of_numpy(dtype):
-    """Of the numbers as they are in that dtype; tiny and small ones beside large ones, too."""
+    """Of the finite numbers as they are in that dtype; tiny ones beside large ones, too."""
     rng = np.random.default_rng(3)
     sizes = {"float16": 4, "float64": 250}.get(dtype, 30)
-    scales = 10.0 ** rng.integers(-sizes, sizes, (70, 4))
-    x = tf.cast(rng.normal(size=(70, 4)) * scales, dtype)
+    x = rng.normal(size=(70, 4)) * 10.0 ** rng.integers(-sizes, sizes, (70, 4))
+    x[40] = (np.inf, -np.inf, np.nan, -0.0)
+    x = tf.cast(x, dtype)
     model = sequential(layers.ReLU(dtype=dtype), shape=(4,), dtype=dtype)
     for rows in (x, tf.where(abs(tf.cast(x, "float64")) < 1e-3, x, tf.zeros_like(x))):
         exact = tf.cast(rows, "float64").numpy()
+        exact = exact[np.isfinite(exact)]
         (seen,) = look(model, rows).values()
-        pairs = ((seen.before, exact), (seen.after, np.maximum(exact, 0)))
-        for (edges, counts), values in pairs:
+        for (edges, counts), values in ((seen.before, exact), (seen.after, np.maximum(exact, 0))):
             inside = np.clip(values, edges[0], edges[-1])
             np.testing.assert_array_equal(counts, np.histogram(inside, edges)[0])
         assert seen.before.counts[: len(seen.before.counts) // 2].sum() == (exact < 0).sum()
@@ -330,42 +319,33 @@ def test_histograms_are_those_of_numpy(dtype):
 EDGES = np.linspace(-1, 1, 2049)
 
 
-def test_cropping_keeps_the_share_that_is_asked_for_and_bins_that_are_few():
+def test_cropping_keeps_the_share_that_is_asked_for_and_0():
     edges, counts = Histogram(EDGES, np.ones(2048, int)).cropped(2048, share=0.5)
     np.testing.assert_allclose([edges[0], edges[-1]], [-0.5, 0.5], atol=0.002)
     assert counts.sum() == pytest.approx(1024, abs=2)
-    cropped = Histogram(EDGES, np.where(abs(np.arange(2048) - 1024) < 5, 7, 0)).cropped(60)
-    np.testing.assert_array_equal(cropped.counts, [7] * 9)
-    np.testing.assert_allclose(cropped.edges, EDGES[1020:1030], rtol=1e-12)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_cropping_shows_a_bin_at_each_side_of_0(sign):
-    counts = np.where(sign * (np.arange(2048) - 1023.5) > 300, 5, 0)
-    edges, cropped = Histogram(EDGES, counts).cropped(60)
-    assert edges[0] < 0 < edges[-1]
-    assert 0 in edges
-    assert cropped.sum() >= 0.99 * counts.sum()
+    edges, counts = Histogram(EDGES, np.where(abs(np.arange(2048) - 1024) < 5, 7, 0)).cropped(60)
+    np.testing.assert_array_equal(counts, [7] * 9)
+    np.testing.assert_allclose(edges, EDGES[1020:1030], rtol=1e-12)
+    for sign in (1, -1):
+        far = np.where(sign * (np.arange(2048) - 1023.5) > 300, 5, 0)
+        edges, counts = Histogram(EDGES, far).cropped(60)
+        assert edges[0] < 0 < edges[-1]
+        assert 0 in edges
+        assert counts.sum() >= 0.99 * far.sum()
 
 
 def test_memory_is_bounded():
     """Data that is never there as a whole: each batch is made when it is read, and let go."""
-    alive, most = set(), 0
-
-    class Batch(np.ndarray):
-        def __del__(self):
-            alive.discard(id(self))
+    alive = []
 
     def stream():
-        nonlocal most
         for _ in range(40):
-            batch = np.zeros((50, 2), "float32").view(Batch)
-            alive.add(id(batch))
-            most = max(most, len(alive))
-            yield np.asarray(batch)
+            batch = np.zeros((50, 2), "float32")
+            alive.append(weakref.ref(batch))
+            assert sum(each() is not None for each in alive) <= 4
+            yield batch
 
     look(with_dead_units(layers.ReLU()), stream())
-    assert most <= 4
 
 
 def test_long_looks_show_a_bar(monkeypatch, capsys):
@@ -376,25 +356,6 @@ def test_long_looks_show_a_bar(monkeypatch, capsys):
     assert "batch" in printed
     assert "2/Unknown" in printed  # the second batch, at twelve seconds
     assert printed.endswith("\n")
-
-
-def test_models_that_raise_are_left_as_they_were():
-    errors = []
-
-    def raises(model, x):
-        x = model.dense(model.relu(x))
-        for error in errors:
-            raise error
-        return x
-
-    model = Calls(raises)
-    model(X)
-    function = model.dense.activation
-    errors.append(KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        look(model)
-    assert "call" not in vars(model.relu)
-    assert model.dense.activation is function
 
 
 # ---- the callback ----
@@ -451,13 +412,6 @@ def test_monitor_looks_every_few_epochs_counted_from_the_first_and_forgets():
         assert monitor.values["relu/dead"] == [2.0] * 2
 
 
-def test_monitor_reads_a_model_that_its_first_batch_builds():
-    model = tf.keras.Sequential([layers.Dense(1), LeakyReLU(0.1, name="leaky")])
-    monitor = ActivationMonitor(X)
-    watched(model, monitor)
-    assert monitor.values["leaky/dead"] == [0.0]
-
-
 def test_monitor_writes_for_tensorboard(tmp_path):
     leaky = LeakyReLU(0.3, trainable_alpha=True, axis=-1, name="leaky")
     watched(with_dead_units(leaky), ActivationMonitor(X, log_dir=tmp_path / "logs"), epochs=2)
@@ -472,18 +426,16 @@ def test_monitor_writes_for_tensorboard(tmp_path):
     assert rows.dtype == np.float64  # float32 counts no further than 2**24
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("slopes", [[np.nan, -np.inf, 3e38, 0.25], [np.nan] * 4])
-def test_monitor_writes_slopes_of_every_kind(tmp_path, dtype, slopes):
-    prelu = layers.PReLU(name="prelu", dtype=dtype, trainable=False)
+def test_monitor_writes_slopes_of_every_kind(tmp_path, slopes):
+    prelu = layers.PReLU(name="prelu", trainable=False)
     model = with_dead_units(prelu)
     prelu.set_weights([np.float32(slopes)])
     monitor = ActivationMonitor(X, log_dir=tmp_path)
     watched(model, monitor)
     _, rows = summaries(tmp_path)["prelu/alpha", 0]
     assert rows[:, 2].sum() == np.isfinite(slopes).sum()
-    mean = np.float64(slopes).mean()
-    assert monitor.values["prelu/alpha_mean"][0] == pytest.approx(mean, rel=1e-2, nan_ok=True)
+    assert np.isnan(monitor.values["prelu/alpha_mean"])
 
 
 def test_monitor_keeps_what_a_generator_gave():
@@ -509,9 +461,7 @@ def test_monitor_keeps_what_a_generator_gave():
 
 ENDLESS = tf.data.Dataset.from_tensors(X).repeat()
 WRONG_DATA = {
-    "number": (3, TypeError, "arrays, a tf.data.Dataset or an iterable"),
     "text": ("text", TypeError, "arrays, a tf.data.Dataset or an iterable"),
-    "mapping": (types.MappingProxyType({"x": X}), TypeError, "arrays, a tf.data.Dataset or an it"),
     "a pair of x and y": ((X, X[:, :1]), TypeError, "arrays, without targets"),
     "no batches": (iter([]), ValueError, "at least one batch"),
     "no examples": (X[:0], ValueError, "arrays with one number of examples, above 0"),
@@ -532,12 +482,15 @@ def test_wrong_data(data, error, message):
 
 
 @pytest.mark.parametrize("first", [[tf.keras.Input(X.shape[1:])], []], ids=["built", "not built"])
-def test_a_sequential_is_not_called_on_two_arrays(first):
-    model = tf.keras.Sequential([*first, layers.Dense(2, activation="relu")])
+def test_monitor_reads_a_sequential_also_if_its_first_batch_builds_it(first):
+    model = tf.keras.Sequential([*first, layers.Dense(2, activation="relu", name="dense")])
     monitor = ActivationMonitor([X, X])
     with pytest.raises(ValueError, match=r"one array for each input of .*, which has 1\. Received"):
         watched(model, monitor, y=X)
     assert not monitor.epochs
+    monitor = ActivationMonitor(X)
+    watched(model, monitor, y=X)
+    assert len(monitor.values["dense/dead"]) == 1
 
 
 @pytest.mark.parametrize(
