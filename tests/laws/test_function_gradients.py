@@ -31,14 +31,16 @@ def gradients(case, mode, x, alpha, upstream):
 
 
 def check_closed_form(case, mode, dtype, rng):
-    """Holds the gradients of a case against the oracle; returns them."""
+    """Holds the value and the gradients of a case against the oracle; returns the gradients."""
     x, upstream = cases.sample(case, rng, dtype)
     alpha = tf.constant(case.alpha, tf.float64 if dtype == "float64" else tf.float32)
     dx, *dalpha = gradients(case, mode, x, alpha, upstream)
     in_use = np.maximum(alpha, 1e-3) if case.positive else alpha
     exact = [as_float64(x), as_float64(in_use), as_float64(upstream)]
     tolerance = cases.TOLERANCE[dtype]
-    assert dx.dtype == x.dtype
+    y = mode(case)(x, alpha)
+    assert (y.dtype, y.shape) == (dx.dtype, dx.shape) == (x.dtype, x.shape)
+    np.testing.assert_allclose(as_float64(y), oracle.value(*exact[:2]), rtol=tolerance, atol=0)
     np.testing.assert_allclose(as_float64(dx), oracle.dx(*exact), rtol=tolerance, atol=0)
     if case.trained:
         assert dalpha[0].dtype == alpha.dtype
@@ -52,7 +54,7 @@ def check_closed_form(case, mode, dtype, rng):
 
 @each_case
 @modes.each_mode_and_dtype
-def test_gradient_is_the_closed_form(case, mode, dtype, rng):
+def test_value_and_gradient_are_the_closed_form(case, mode, dtype, rng):
     check_closed_form(case, mode, dtype, rng)
 
 
@@ -72,7 +74,7 @@ def plainly(case):
 
 def cubic(function, weights):
     """A loss with second and third derivatives, so that none of the terms is hidden."""
-    return lambda x, alpha: tf.reduce_sum(weights * function(x, alpha) ** 3)
+    return lambda *inputs: tf.reduce_sum(weights * function(*inputs) ** 3)
 
 
 def reverse(function):
@@ -82,10 +84,9 @@ def reverse(function):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             values = function(*inputs)
-            loss = (
-                tf.add_n([tf.reduce_sum(v**2) for v in values]) if type(values) is list else values
-            )
-        return list(tape.gradient(loss, inputs, unconnected_gradients="zero"))
+            if isinstance(values, list):
+                values = tf.add_n([tf.reduce_sum(each**2) for each in values])
+        return list(tape.gradient(values, inputs, unconnected_gradients="zero"))
 
     return run
 
@@ -93,10 +94,10 @@ def reverse(function):
 def forward(function):
     """The directional derivatives of a loss, or of a list of tensors, by forward mode."""
 
-    def run(x, alpha):
-        directions = [0.7 + x**2, 1.3 + alpha]
-        with tf.autodiff.ForwardAccumulator([x, alpha], directions) as accumulator:
-            values = tf.nest.flatten(function(x, alpha))
+    def run(*inputs):
+        directions = [1.3 + tf.cos(7 * each) for each in inputs]
+        with tf.autodiff.ForwardAccumulator(inputs, directions) as accumulator:
+            values = tf.nest.flatten(function(*inputs))
         return [accumulator.jvp(value, unconnected_gradients="zero") for value in values]
 
     return run

@@ -14,8 +14,8 @@ import cases
 import modes
 import pytest
 import tensorflow as tf
+from test_activation_memory import check_tensors_kept
 from test_function_gradients import check_closed_form
-from test_memory import LAYERS, kept_by_a_graph
 
 from tf_leaky import LeakyReLU
 
@@ -58,9 +58,8 @@ def test_slopes_gradient_in_half_precision_is_summed_in_float32(device):
 @each_device
 @pytest.mark.parametrize("name", ["ReLU", "fixed", "one slope", "per channel"])
 def test_tensors_kept_by_a_graph(device, name):
-    expected, make = LAYERS[name]
     with tf.device(device):
-        assert kept_by_a_graph(make()) == expected == 1
+        check_tensors_kept(name)
 
 
 @pytest.mark.parametrize("device", [pytest.param("CPU:0", marks=pytest.mark.slow), on_gpu()])

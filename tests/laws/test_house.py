@@ -6,10 +6,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
 import tf_leaky
-from tf_leaky.keras_compat import LEGACY
 
 PACKAGE = Path(tf_leaky.__file__).parent
 FILES = set(PACKAGE.rglob("*.py"))
@@ -125,33 +123,3 @@ def test_private_attributes_of_keras_are_used_in_one_room():
     for path, (used, _) in names.items():
         found = {name for name in used - ours if name.startswith("_") and name[1] != "_"}
         assert found == (PRIVATE if path.stem == "keras_compat" else set()), path
-
-
-def test_private_attributes_of_keras_are_what_they_were():
-    """If it fails, `keras_compat` has to find the same by another name."""
-    model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    assert model._compile_config.config["loss"] == "mse"
-    layer = model.layers[0]
-    assert tf.keras.layers.Lambda(tf.abs, output_shape=(2,))._output_shape == (2,)
-    assert callable(model.optimizer._var_key)
-    if LEGACY:
-        assert layer._callable_losses == []
-        assert model._self_tracked_trackables[-1] is layer
-        assert model._nodes_by_depth[0][0].layer is layer
-        assert callable(model._insert_layers)
-        assert model._compiled_trainable_state[layer]
-        model.optimizer.build(model.trainable_variables)
-        assert [*model.optimizer._index_dict] == [each._unique_id for each in model.weights]
-        model.compile(tf.keras.optimizers.legacy.Adam(), "mse")
-        model.train_on_batch(tf.ones((1, 2)), tf.ones((1, 1)))
-        assert [*model.optimizer._slots] == [each._unique_id for each in model.weights]
-        return
-    model.optimizer.build(model.trainable_variables)
-    assert model.optimizer._trainable_variables == model.trainable_variables
-    assert len(layer._inbound_nodes) == 1
-    tracker = layer._tracker
-    assert tracker.locked
-    assert not tracker.is_in_store("layers", layer)
-    for method in (tracker.lock, tracker.unlock, tracker.untrack, tracker.replace_tracked_value):
-        assert callable(method)

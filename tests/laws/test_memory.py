@@ -89,29 +89,6 @@ def kept(step, shape, dtype="float32"):
     return sum(each.bytes >= np.prod(shape) for each in found)
 
 
-def kept_by_a_graph(activation, channels=4):
-    """The same, of convolution, activation, convolution and their gradients."""
-    conv = functools.partial(tf.keras.layers.Conv2D, channels, 3, padding="same", use_bias=False)
-    shape, first, second = (16, 8, 8, channels), conv(), conv()
-    for layer in (first, activation, second):
-        layer.build(shape)
-
-    @tf.function(autograph=False)
-    def step(upstream, x):
-        with tf.GradientTape() as tape:
-            y = second(activation(first(x)))
-        weights = [first.kernel, second.kernel, *activation.trainable_variables]
-        return tape.gradient(y, weights, upstream)
-
-    return kept(step, shape)
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_tensors_kept_by_a_graph(name):
-    expected, make = LAYERS[name]
-    assert kept_by_a_graph(make()) == expected
-
-
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_tensors_kept_by_a_graph_of_the_function(name, dtype):

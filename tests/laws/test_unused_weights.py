@@ -45,6 +45,7 @@ def test_copies_are_right_and_name_what_they_lack(maker, tmp_path):
     for before, after in zip(kept, new.get_weights(), strict=True):
         assert looks.identical(before, after)
     for change in (freeze, to_keras):
+        looks.assert_same(with_warning(change, model)[0], x, model)
         looks.assert_same(looks.quietly(change, new), x, oracle)
     new.save(tmp_path / "new.keras")
     looks.assert_same(tf.keras.models.load_model(tmp_path / "new.keras"), x, oracle)
@@ -52,11 +53,6 @@ def test_copies_are_right_and_name_what_they_lack(maker, tmp_path):
 
 def found(model, name):
     return next(part for part in looks.parts(model) if part.name == name)
-
-
-@pytest.mark.parametrize("change", [freeze, to_keras])
-def test_each_change_names_them(change):
-    with_warning(change, made(extractor))
 
 
 def test_attributes_of_a_plain_model_are_named():

@@ -56,19 +56,6 @@ class BuiltLate(layers.Layer):
         return self.scale * self.activation_layer(self.d(x))
 
 
-class BuiltByCall(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.first = layers.Dense(5)
-        self.second = None
-
-    def call(self, x):
-        if self.second is None:
-            self.second = layers.Dense(4)
-            self.after = relu.layer()
-        return self.after(self.second(self.first(x)))
-
-
 class LazyInCall(layers.Layer):
     """Its activation, None until then, is made together with another layer."""
 
@@ -301,7 +288,6 @@ class Parts(layers.Layer):
 add("private attributes", lambda: around(Private()), relus=1)
 add("given names, registered", lambda: around(Named()), relus=2)
 add("built in build", lambda: around(BuiltLate()), relus=1)
-add("built by the first call", lambda: around(BuiltByCall()), relus=1)
 add("made lazily in the first call", lambda: around(LazyInCall()), relus=1)
 add("made lazily in build", lambda: around(LazyInBuild()), relus=1)
 add("dicts and tuples of layers", lambda: around(Kept()), relus=6)

@@ -91,10 +91,10 @@ class Methods(tf.keras.Model):
 class Handmade(tf.keras.Model):
     """Builds its graph in `__init__` and has no config of its own."""
 
-    def __init__(self):
+    def __init__(self, **kwargs):
         x = tf.keras.Input((6,))
         y = layers.Dense(5, activation=relu.string)(x)
-        super().__init__(x, layers.Dense(2)(relu.layer()(y)))
+        super().__init__(x, layers.Dense(2)(relu.layer()(y)), **kwargs)
 
 
 class Stack(tf.keras.Sequential):
