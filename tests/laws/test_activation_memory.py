@@ -9,7 +9,7 @@ from tf_leaky import BatchNormLeakyReLU, LeakyReLU, activation_memory, convert
 from tf_leaky.inspection.graphs import kept_by
 
 layers = tf.keras.layers
-SIDE, BATCH, CHANNELS = 8, 2, 4
+SIDE, BATCH, CHANNELS = 8, 16, 4
 SPEC = tf.TensorSpec((BATCH, SIDE, SIDE, CHANNELS), tf.float32)
 IMAGE = BATCH * SIDE * SIDE * CHANNELS * 4  # bytes
 # How many tensors of the activation's size the layers between two convolutions make a step keep.

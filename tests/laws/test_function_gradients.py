@@ -96,7 +96,7 @@ def forward(function):
 
     def run(*inputs):
         directions = [1.3 + tf.cos(7 * each) for each in inputs]
-        with tf.autodiff.ForwardAccumulator(inputs, directions) as accumulator:
+        with tf.autodiff.ForwardAccumulator(list(inputs), directions) as accumulator:
             values = tf.nest.flatten(function(*inputs))
         return [accumulator.jvp(value, unconnected_gradients="zero") for value in values]
 

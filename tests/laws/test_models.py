@@ -12,7 +12,7 @@ from zoo.table import LEGACY, leaky, prelu
 import tf_leaky
 from tf_leaky import LeakyReLU, convert, freeze, to_keras
 from tf_leaky.conversion.carrying import Converted
-from tf_leaky.conversion.frozen import FORMS, FrozenLeakyReLU
+from tf_leaky.conversion.frozen import FrozenLeakyReLU
 from tf_leaky.ops import SMALLEST_POSITIVE_ALPHA
 from tf_leaky.structure import layers_within
 
@@ -182,18 +182,6 @@ def test_slope_at_zero_of_frozen_forms_is_alpha(form):
         tape.watch(x)
         y = layer(x)
     np.testing.assert_array_equal(tape.gradient(y, x), [[0.25, 0.25]])
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_frozen_layers_take_one_tensor_of_floats(form):
-    layer = FrozenLeakyReLU(0.25, axis=-1, form=form)
-    with pytest.raises(TypeError, match="expected one input tensor"):
-        layer([tf.zeros((1, 2)), tf.zeros((1, 2))])
-    layer(tf.zeros((1, 2)))
-    with pytest.raises(TypeError, match=r"expected a dense input|ragged and sparse tensors, give"):
-        layer(tf.keras.Input((2,), sparse=True))
-    with pytest.raises(TypeError, match=r"expected x to be of float16, .* Cast it"):
-        layer(tf.constant([[1, -2]]))
 
 
 class Holder(tf.keras.Model):
