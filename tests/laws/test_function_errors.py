@@ -36,7 +36,10 @@ WRONG = [
     ),
     *(
         ({"alpha": alpha}, TypeError, "alpha to be a real number.* Received: alpha=")
-        for alpha in (True, "0.1", None, 1j, [True, 10**400], [tf.Variable(0.1), 0.2], "x" * 10**6)
+        for alpha in (
+            *(True, "0.1", None, 1j, [True, 10**400], [tf.Variable(0.1), 0.2], "x" * 10**6),
+            ["x" * 1000] * 1000,
+        )
     ),
     *(
         ({"alpha": alpha}, ValueError, rf"alpha to be finite in float32\. Received: alpha={shown}")
