@@ -140,27 +140,26 @@ class BatchNormLeakyReLU(LayerWithSlopes, tf.keras.layers.BatchNormalization):
         synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            trainable_alpha,
-            alpha_constraint,
-            alpha_regularizer,
-            axis=_checked_axis("axis", axis),
-            momentum=_checked_number("momentum", momentum),
-            epsilon=_checked_number("epsilon", epsilon),
-            center=bool(center),
-            scale=bool(scale),
-            synchronized=bool(synchronized),
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            moving_mean_initializer=moving_mean_initializer,
-            moving_variance_initializer=moving_variance_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **_without_renorm(kwargs),
-        )
+        options = _without_renorm(kwargs)
+        super().__init__(trainable_alpha, alpha_constraint, alpha_regularizer, **options)
+        self.axis = _checked_axis("axis", axis)
         self.alpha_axis = None if alpha_axis is None else _checked_axis("alpha_axis", alpha_axis)
+        self.momentum = _checked_number("momentum", momentum)
+        self.epsilon = _checked_number("epsilon", epsilon)
+        self.center, self.scale = bool(center), bool(scale)
+        self.synchronized = bool(synchronized)
+        self.beta_initializer = self._checked_part("beta", "initializer", beta_initializer)
+        self.gamma_initializer = self._checked_part("gamma", "initializer", gamma_initializer)
+        self.moving_mean_initializer = self._checked_part(
+            "moving_mean", "initializer", moving_mean_initializer
+        )
+        self.moving_variance_initializer = self._checked_part(
+            "moving_variance", "initializer", moving_variance_initializer
+        )
+        self.beta_regularizer = self._checked_part("beta", "regularizer", beta_regularizer)
+        self.gamma_regularizer = self._checked_part("gamma", "regularizer", gamma_regularizer)
+        self.beta_constraint = self._checked_part("beta", "constraint", beta_constraint)
+        self.gamma_constraint = self._checked_part("gamma", "constraint", gamma_constraint)
         self._begin_with(alpha, self.alpha_axis)
         self.gamma = self.beta = self.moving_mean = self.moving_variance = None
 

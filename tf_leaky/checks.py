@@ -256,15 +256,16 @@ def sizes_of_axes(axis: int | tuple[int, ...], input_shape: tf.TensorShape) -> d
     return sizes
 
 
-def checked_keras_object(kind: str, value: Any, *, subject: str) -> Any:
-    """Returns the Keras constraint or regularizer of `alpha` that `value` stands for.
+def checked_keras_object(kind: str, value: Any, *, of: str, subject: str) -> Any:
+    """Returns the Keras constraint, regularizer or initializer that `value` stands for.
 
     Names and configs come from files. tf_keras would import any module that a config names, and
     use whatever is in it. Here, only registered objects and Keras's own are found.
 
     Args:
-        kind: "constraint" or "regularizer".
+        kind: "constraint", "regularizer" or "initializer".
         value: Its name, its config or the object itself.
+        of: The weight that it is for.
         subject: The name that an error message starts with.
     """
     keras = getattr(tf.keras, f"{kind}s")
@@ -285,10 +286,10 @@ def checked_keras_object(kind: str, value: Any, *, subject: str) -> Any:
             raise ValueError(found)
         return found
     except Exception as error:  # of any kind: a name may be any object
-        own = '"positive", ' if kind == "constraint" else ""
+        own = '"positive", ' if (of, kind) == ("alpha", "constraint") else ""
         raise ValueError(
-            f"{subject}: expected alpha_{kind} to be {own}None or a Keras {kind}. "
-            f"Received: alpha_{kind}={shown(value)}. See tf.keras.{kind}s; register your own "
+            f"{subject}: expected {of}_{kind} to be {own}None or a Keras {kind}. "
+            f"Received: {of}_{kind}={shown(value)}. See tf.keras.{kind}s; register your own "
             "with tf.keras.utils.register_keras_serializable."
         ) from error
 

@@ -28,13 +28,13 @@ class LayerWithSlopes(tf.keras.layers.Layer):
         check_bool(trainable_alpha, "trainable_alpha", subject=self._subject)
         self.trainable_alpha = trainable_alpha
         if not (isinstance(alpha_constraint, str) and alpha_constraint == "positive"):
-            alpha_constraint = checked_keras_object(
-                "constraint", alpha_constraint, subject=self._subject
-            )
+            alpha_constraint = self._checked_part("alpha", "constraint", alpha_constraint)
         self.alpha_constraint = alpha_constraint
-        self.alpha_regularizer = checked_keras_object(
-            "regularizer", alpha_regularizer, subject=self._subject
-        )
+        self.alpha_regularizer = self._checked_part("alpha", "regularizer", alpha_regularizer)
+
+    def _checked_part(self, weight: str, kind: str, value: Any) -> Any:
+        """Returns an initializer, regularizer or constraint of a weight."""
+        return checked_keras_object(kind, value, of=weight, subject=self._subject)
 
     def _checked_alpha(self, alpha: Any) -> np.ndarray:
         """Returns the slopes as an array, or raises an error if the layer can't have them."""
