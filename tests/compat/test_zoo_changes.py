@@ -1,4 +1,4 @@
-"""What `freeze` and `to_keras` make of converted models of the zoo."""
+"""What `convert` without arguments, `freeze` and `to_keras` make of models of the zoo."""
 
 import numpy as np
 import pytest
@@ -25,6 +25,23 @@ def test_the_table_says_whether_a_slope_changes_what_a_model_computes(name):
     pairs = zip(looks.outputs(model, x), looks.outputs(oracle(name), x), strict=True)
     different = max(np.abs(np.float64(one) - np.float64(two)).max() for one, two in pairs)
     assert (different > 3e-3) == bool(zoo.MODELS[name].relus)
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_convert_keeps_outputs_weights_and_settings(name):
+    model, x = looks.quietly(zoo.built, name)
+    before = looks.arrays(model)
+    new = looks.quietly(convert, model)  # before its first call, as after loading a file
+    for one, two in zip(before, looks.arrays(model), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert new is not model
+    looks.assert_same(new, x, model)
+    looks.assert_same_weights(model, new)
+    for attribute in ("trainable_weights", "losses"):
+        if hasattr(model, attribute):
+            assert len(getattr(new, attribute)) == len(getattr(model, attribute)), attribute
+    mine = {id(each) for each in looks.variables(model)}
+    assert not any(id(each) in mine for each in looks.variables(new))
 
 
 @pytest.mark.parametrize("name", POSSIBLE)

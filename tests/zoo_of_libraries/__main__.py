@@ -43,6 +43,12 @@ LIBRARIES = {
         legacy=True,
     ),
     "kecam": Library("kecam==1.4.3", legacy=True),
+    "tfp": Library(
+        "tensorflow-probability==0.25.0 dm-tree cloudpickle decorator attrs", legacy=True
+    ),
+    "tfmot": Library("tensorflow-model-optimization==0.8.1 dm-tree attrs", legacy=True),
+    "unets": Library("keras-unet-collection==0.1.13", legacy=True),
+    "tfrs": Library("tensorflow-recommenders==0.7.7", legacy=True),
 }
 
 

@@ -230,3 +230,63 @@ def keras_rs():
         return tf.keras.Model(x, layers.Dense(1)(y)), images(4, 6)
 
     return {"crosses and dots": build}
+
+
+def tfp():
+    import tensorflow_probability as tfp
+
+    of, mean = tfp.layers, tfp.distributions.Distribution.mean
+
+    def autoencoder():
+        x = tf.keras.Input((8,))
+        y = layers.Dense(of.MultivariateNormalTriL.params_size(2))(layers.ReLU()(x))
+        prior = tfp.distributions.MultivariateNormalDiag(tf.zeros(2))
+        kl = of.KLDivergenceRegularizer(prior)
+        options = {"convert_to_tensor_fn": mean, "activity_regularizer": kl}
+        y = layers.Dense(8, activation="relu")(of.MultivariateNormalTriL(2, **options)(y))
+        return tf.keras.Model(x, layers.Dense(8)(y)), images(4, 8)
+
+    def regression():
+        normal = of.IndependentNormal(1, convert_to_tensor_fn=mean)
+        steps = [layers.Dense(8, activation="relu"), layers.Dense(2), normal, layers.Dense(1)]
+        return tf.keras.Sequential([tf.keras.Input((8,)), *steps]), images(4, 8)
+
+    return {"variational autoencoder": autoencoder, "regression": regression}
+
+
+def tfmot():
+    import tensorflow_model_optimization as tfmot
+
+    def pruned():
+        steps = [layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization()]
+        steps += [layers.ReLU(), layers.Flatten(), layers.Dense(3)]
+        model = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *steps])
+        return tfmot.sparsity.keras.prune_low_magnitude(model), images(1, 8, 8, 3)
+
+    return {"pruned": pruned}
+
+
+def unets():
+    from keras_unet_collection import models
+
+    sizes, x = ((32, 32, 3), [4, 8, 16], 2), images(1, 32, 32, 3)
+    more = {"batch_norm": True}
+    return {
+        "U-Net++": lambda: (models.unet_plus_2d(*sizes, activation="ReLU", **more), x),
+        "R2U-Net": lambda: (models.r2_unet_2d(*sizes, activation="PReLU", **more), x),
+        "Attention U-Net": lambda: (
+            models.att_unet_2d(*sizes, activation="LeakyReLU", atten_activation="ReLU", **more),
+            x,
+        ),
+    }
+
+
+def tfrs():
+    import tensorflow_recommenders as tfrs
+
+    def build():
+        x = tf.keras.Input((8,))
+        y = layers.Dense(8, activation="relu")(tfrs.layers.dcn.Cross(preactivation="relu")(x))
+        return tf.keras.Model(x, layers.Dense(1)(y)), images(4, 8)
+
+    return {"crosses": build}
