@@ -106,7 +106,14 @@ def work(arguments):
     say(name, f"one of {workers}, {'the chief' if is_chief else 'ready'}")
 
     batches = divided(x, y, arguments.batch_size)
-    model.fit(batches, epochs=arguments.epochs, verbose=2 if is_chief else 0)
+
+    class Progress(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found = ", ".join(f"{key} {value:.3f}" for key, value in logs.items())
+            say(name, f"epoch {epoch + 1} of {arguments.epochs}: {found}")
+
+    callbacks = [Progress()] if is_chief else []
+    model.fit(batches, epochs=arguments.epochs, verbose=0, callbacks=callbacks)
 
     accuracy = accuracy_of(model, x_test, y_test)
     slopes = slopes_of(model)
@@ -136,8 +143,9 @@ def who(resolver):
 
 
 def say(name, text):
-    """Prints a line at once."""
-    print(f"{name}: {text}", flush=True)
+    """Prints a line at once, in one piece: other workers print, too."""
+    sys.stdout.write(f"{name}: {text}\n")
+    sys.stdout.flush()
 
 
 def check(holds, name, expected):
