@@ -285,6 +285,24 @@ def trained_by(optimizer: Any, variables: list[Any]) -> list[Any]:
     return [by_key[key] for key in places if key in by_key]
 
 
+def copy_exclusions(old: Any, new: Any, twins: list[tuple[Any, Any]]) -> None:
+    """Copies what `exclude_from_weight_decay` told an optimizer, which isn't in its config.
+
+    `twins` has variables of a model with those of its copy, or None.
+    """
+    if keys := getattr(old, "_exclude_from_weight_decay", None):
+        new._exclude_from_weight_decay = [
+            new._var_key(twin)
+            for each, twin in twins
+            if twin is not None and old._var_key(each) in keys
+        ]
+    if LEGACY:
+        if names := getattr(old, "_exclude_from_weight_decay_names", None):
+            new._exclude_from_weight_decay_names = names
+    elif pattern := getattr(old, "_exclude_from_weight_decay_pattern", None):
+        new._exclude_from_weight_decay_pattern = pattern
+
+
 def given_name(metric: Any, model: Any) -> str:
     """Returns the name that a metric was given: in training, tf_keras prefixes its output's."""
     name = str(metric.name)
@@ -402,11 +420,6 @@ def copy_of_lambda(layer: Any) -> Any:
     for name, value in vars(layer).items():
         vars(new).setdefault(name, value)
     return new
-
-
-def key_of(optimizer: Any, variable: Any) -> Any:
-    """Returns the key by which an optimizer knows a variable."""
-    return optimizer._var_key(variable)
 
 
 def as_instance(kind: str, found: Any) -> Any:

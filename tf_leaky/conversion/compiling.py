@@ -14,9 +14,9 @@ from tf_leaky.conversion.carrying import known
 from tf_leaky.conversion.weights import Pair
 from tf_leaky.keras_compat import (
     compile_settings,
+    copy_exclusions,
     flags_when_compiled,
     given_name,
-    key_of,
     trained_by,
 )
 from tf_leaky.slopes import LayerWithSlopes
@@ -42,7 +42,8 @@ def compile_alike(pairs: list[Pair], same: dict[int, Any], *, subject: str) -> N
             with _trainable_as_compiled(model, pairs):
                 compiled = _compile(model, new, subject)
             if compiled and model.optimizer is not None:
-                _copy_exclusions(model, new, same)
+                twins = [(each, same.get(id(each))) for each in variables_of(model)]
+                copy_exclusions(model.optimizer, new.optimizer, twins)
                 _copy_optimizer(model, new, same)
 
 
@@ -104,20 +105,6 @@ def _anew(value: Any, **settings: Any) -> Any:
             own[named.__name__] = named
     with known(own):
         return type(value).from_config(value.get_config() | settings)
-
-
-def _copy_exclusions(model: Any, new: Any, same: dict[int, Any]) -> None:
-    """Copies what `exclude_from_weight_decay` told an optimizer, which isn't in its config."""
-    old, now = model.optimizer, new.optimizer
-    pairs = [(each, same.get(id(each))) for each in variables_of(model)]
-    for name in ("", "_pattern", "_names"):  # keys of variables; in Keras 3; in tf_keras
-        value = getattr(old, f"_exclude_from_weight_decay{name}", None)
-        if value and not name:
-            value = [
-                key_of(now, x) for each, x in pairs if x is not None and key_of(old, each) in value
-            ]
-        if value:
-            setattr(now, f"_exclude_from_weight_decay{name}", value)
 
 
 def _copy_optimizer(model: Any, new: Any, same: dict[int, Any]) -> None:
