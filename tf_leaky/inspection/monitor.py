@@ -35,8 +35,8 @@ class ActivationMonitor(tf.keras.callbacks.Callback):
     recurrent layers, are not measured. The state of stateful layers changes, as in `predict`.
 
     A measurement takes one forward pass over `data`, and for each activation its derivative and two
-    histograms. For six convolutions of 32 channels, that took 1.7 and 2.7 times as long as `predict`
-    in two runs of `python -m benchmarks monitor`, so give a small part of the data.
+    histograms. For six convolutions of 32 channels, that took 1.7 and 2.7 times the time of
+    `predict` in two runs of `python -m benchmarks monitor`, so give a small part of the data.
 
     Args:
         data: The data to measure on: arrays (a list or dict of them for several inputs), a
